@@ -1,0 +1,1 @@
+"""`python -m strata_zmq.bench`: each figure beside its limit and its peers in the same run."""

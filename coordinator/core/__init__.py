@@ -1,0 +1,1 @@
+"""The coordinator's decisions: events in, effects out, time in the event."""

@@ -1,0 +1,1 @@
+"""Training state to chunks to a committed manifest, and back, bit-exact."""
