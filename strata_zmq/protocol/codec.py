@@ -1,0 +1,56 @@
+"""Bytes to typed control messages and back; bounded, and never anything but a ProtocolError on bad bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from strata_zmq.errors import ProtocolError
+from strata_zmq.protocol.messages import Broadcast, Reply, Request
+
+__all__ = [
+    "MAX_REPLY_BYTES",
+    "MAX_REQUEST_BYTES",
+    "decode_broadcast",
+    "decode_reply",
+    "decode_request",
+    "encode",
+]
+
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_REPLY_BYTES = 16 * 1024 * 1024
+
+_encoder = msgspec.msgpack.Encoder()
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+_broadcasts: msgspec.msgpack.Decoder[Broadcast] = msgspec.msgpack.Decoder(Broadcast)
+
+encode = _encoder.encode
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[Any], data: bytes, limit: int, what: str) -> Any:
+    if len(data) > limit:
+        raise ProtocolError(f"{what} of {len(data)} bytes exceeds the limit of {limit}: send less per message")
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"{what} is not understood: {error}") from None
+
+
+def decode_request(data: bytes) -> Request:
+    """Return the request in one frame of at most MAX_REQUEST_BYTES; raises ProtocolError."""
+    message: Request = _decode(_requests, data, MAX_REQUEST_BYTES, "request")
+    return message
+
+
+def decode_reply(data: bytes) -> Reply:
+    """Return the reply in one frame of at most MAX_REPLY_BYTES; raises ProtocolError."""
+    message: Reply = _decode(_replies, data, MAX_REPLY_BYTES, "reply")
+    return message
+
+
+def decode_broadcast(data: bytes) -> Broadcast:
+    """Return the broadcast in one frame; raises ProtocolError."""
+    message: Broadcast = _decode(_broadcasts, data, MAX_REPLY_BYTES, "broadcast")
+    return message
