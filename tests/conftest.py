@@ -1,0 +1,133 @@
+"""What every test may rely on: an environment without outside influence, patience with a deadline, and no leftovers."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, never written
+_OUTSIDE = ("AWS_", "STRATA_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_OUTSIDE_NAMES = {"COORDINATOR_URL", "WORKER_ID", "GPU_COUNT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "DEMO_MODE"}
+_GRACE_S = 5.0
+_PR_SET_CHILD_SUBREAPER = 36
+
+# A shared machine stalls now and then: no test fails for being slow, and a failure prints how to replay it.
+settings.register_profile("strata", deadline=None, print_blob=True)
+settings.load_profile("strata")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Drop what would steer the code under test, and become the parent of whatever a dying process leaves behind."""
+    for name in list(os.environ):
+        if name.upper().startswith(_OUTSIDE) or name in _OUTSIDE_NAMES:
+            del os.environ[name]
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def _eventually(predicate: Callable[[], T], timeout_s: float = 10.0, message: str = "") -> T:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            pytest.fail(f"not within {timeout_s} s: {message or predicate}; last value {value!r}")
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def eventually() -> Callable[..., object]:
+    """`eventually(predicate, timeout_s=10, message="")` polls until `predicate()` is true and returns its value."""
+    return _eventually
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a process or a file in shared memory behind; what it leaves is removed.
+
+    Being a subreaper, this process is also the parent of grandchildren whose parent was killed.
+    """
+    children, files = _children(), _shared_files()
+    yield
+    deadline = time.monotonic() + _GRACE_S
+    while True:
+        left_children, left_files = _running(_children() - children), _unclaimed(_shared_files() - files)
+        if not left_children and not left_files:
+            return
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.01)
+    names = {pid: _command(pid) for pid in left_children}
+    for pid in left_children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for path in left_files:
+        path.unlink(missing_ok=True)
+    pytest.fail(f"left behind after {_GRACE_S} s: processes {names}, files {sorted(map(str, left_files))}")
+
+
+def _children() -> set[int]:
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread may end while it is looked at
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
+
+
+def _running(pids: set[int]) -> set[int]:
+    """Return those that still run, and bury those that do not."""
+    running = set()
+    for pid in pids:
+        try:
+            # The standard library's resource tracker lives as long as the interpreter.
+            if os.waitpid(pid, os.WNOHANG) == (0, 0) and "multiprocessing.resource_tracker" not in _command(pid):
+                running.add(pid)
+        except ChildProcessError:
+            continue
+    return running
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return "gone"
+
+
+def _shared_files() -> set[Path]:
+    try:
+        return set(_SHARED_MEMORY.iterdir())
+    except OSError:
+        return set()
+
+
+def _unclaimed(files: set[Path]) -> set[Path]:
+    """Return the files of this user that no other process has mapped: another program's are not the test's."""
+    mine = set()
+    for path in files:
+        with contextlib.suppress(OSError):
+            if path.stat().st_uid == os.getuid():
+                mine.add(path)
+    if not mine:
+        return mine
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        if maps.parent.name == str(os.getpid()):
+            continue
+        with contextlib.suppress(OSError):
+            text = maps.read_text()
+            mine = {path for path in mine if str(path) not in text}
+    return mine
