@@ -29,6 +29,11 @@ settings.register_profile("strata", deadline=None, print_blob=True)
 settings.load_profile("strata")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --strict-skips."""
+    parser.addoption("--strict-skips", action="store_true", help="fail when a test is skipped, but for want of a GPU")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Drop what would steer the code under test, and become the parent of whatever a dying process leaves behind."""
     for name in list(os.environ):
@@ -36,6 +41,33 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ[name]
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    if config.getoption("--strict-skips"):
+        config.pluginmanager.register(_StrictSkips(), "strict-skips")
+
+
+class _StrictSkips:
+    """Turns skipped tests into a failed run: a check that silently did not happen is no check."""
+
+    def __init__(self) -> None:
+        self.skipped: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail") and "gpu" not in report.keywords:
+            self.skipped.append(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self.skipped.append(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.skipped and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.skipped:
+            terminalreporter.section("skipped, which --strict-skips forbids", red=True)
+            for nodeid in self.skipped:
+                terminalreporter.line(nodeid)
 
 
 def _eventually(predicate: Callable[[], T], timeout_s: float = 10.0, message: str = "") -> T:
