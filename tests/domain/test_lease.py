@@ -1,0 +1,47 @@
+"""A lease ends when it says, each renewal gives the full duration, and its holder stops committing before its end."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strata_zmq.domain.lease import Lease
+from strata_zmq.errors import InvalidArgumentError
+
+TIMES = st.floats(0, 1e9)
+DURATIONS = st.floats(0.1, 3600)
+
+
+@given(now=TIMES, duration=DURATIONS)
+def test_a_lease_lasts_its_duration_from_its_grant(now: float, duration: float) -> None:
+    lease = Lease.grant(now, duration)
+    assert not lease.expired(now)
+    assert not lease.expired(math.nextafter(lease.expires_at, 0))
+    assert lease.expired(lease.expires_at)
+    assert lease.expires_at == now + duration
+
+
+@given(now=TIMES, duration=DURATIONS, times=st.lists(TIMES, min_size=1))
+def test_a_lease_ends_one_duration_after_its_latest_renewal_in_whatever_order_they_come(
+    now: float, duration: float, times: list[float]
+) -> None:
+    lease = Lease.grant(now, duration)
+    for time in times:
+        lease = lease.renew(time)
+    assert lease.expires_at == max(now, *times) + duration
+
+
+@given(now=TIMES, duration=DURATIONS)
+def test_its_holder_stops_committing_two_thirds_of_the_way(now: float, duration: float) -> None:
+    lease = Lease.grant(now, duration)
+    assert lease.commit_deadline == pytest.approx(now + duration * 2 / 3)
+    assert not lease.expired(lease.commit_deadline)
+
+
+@pytest.mark.parametrize("duration", [0.0, -1.0, math.inf, math.nan])
+def test_a_lease_without_a_finite_duration_is_refused(duration: float) -> None:
+    with pytest.raises(InvalidArgumentError, match="duration"):
+        Lease.grant(0.0, duration)

@@ -1,0 +1,178 @@
+"""An epoch is complete exactly when every sample was committed once, and a refused range leaves no trace."""
+
+from __future__ import annotations
+
+import json
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from strata_zmq.domain.checksum import checksum, dataset_checksum
+from strata_zmq.domain.ledger import Commit, EpochLedger, Range, Share
+from strata_zmq.domain.shuffle import sample_ids
+from strata_zmq.errors import InvalidArgumentError, StaleGenerationError
+
+WORKERS = st.sampled_from(["worker-0", "worker-1", "worker-2"])
+
+
+class EpochInAnyOrder(RuleBasedStateMachine):
+    """Workers commit ranges of shards in any interleaving, right and wrong, against a plain set of samples."""
+
+    @initialize(total=st.integers(1, 60), shard_size=st.integers(1, 70), seed=st.integers(0, 1000))
+    def begin(self, total: int, shard_size: int, seed: int) -> None:
+        self.total, self.shard_size, self.seed = total, shard_size, seed
+        self.ledger = EpochLedger(total, shard_size)
+        self.seen: list[int] = []
+
+    def ids(self, shard: int, start: int, stop: int) -> np.ndarray:
+        offset = shard * self.shard_size
+        return sample_ids(offset + start, offset + stop, self.total, shuffle=True, seed=self.seed, epoch=0)
+
+    @precondition(lambda self: not self.ledger.complete)
+    @rule(data=st.data(), worker=WORKERS)
+    def commit_what_is_next(self, data: st.DataObject, worker: str) -> None:
+        shard = data.draw(st.sampled_from(np.flatnonzero(self.ledger.open_shards).tolist()))
+        rest = self.ledger.rest_of(shard)
+        assert rest is not None
+        stop = data.draw(st.integers(rest.start + 1, rest.stop))
+        ids = self.ids(shard, rest.start, stop)
+        self.ledger.check(shard, rest.start, stop, checksum(ids), worker)
+        self.ledger.advance(shard, rest.start, stop, checksum(ids), worker)
+        self.seen.extend(ids.tolist())
+
+    @rule(
+        shard=st.integers(-1, 61),
+        start=st.integers(-1, 71),
+        stop=st.integers(-1, 72),
+        total=st.integers(-1, 2**64),
+        worker=WORKERS,
+    )
+    def refuse_what_is_not_next(self, shard: int, start: int, stop: int, total: int, worker: str) -> None:
+        exists = 0 <= shard < self.ledger.num_shards
+        rest = self.ledger.rest_of(shard) if exists else None
+        if rest is not None and start == rest.start < stop <= rest.stop and 0 <= total < 2**64:
+            return
+        before = self.ledger.to_state()
+        for attempt in (self.ledger.check, self.ledger.advance):
+            with pytest.raises((InvalidArgumentError, StaleGenerationError)):
+                attempt(shard, start, stop, total, worker)
+        assert self.ledger.to_state() == before
+
+    @rule()
+    def restart(self) -> None:
+        self.ledger = EpochLedger.from_state(json.loads(json.dumps(self.ledger.to_state())))
+
+    @invariant()
+    def agrees_with_what_was_seen(self) -> None:
+        assert len(set(self.seen)) == len(self.seen) == self.ledger.committed
+        assert self.ledger.complete == (sorted(self.seen) == list(range(self.total)))
+        assert self.ledger.complete == (not self.ledger.open_shards.any())
+        assert int(self.ledger.remaining().sum()) == self.total - len(self.seen)
+        certificate = self.ledger.certificate()
+        assert certificate.checksum == checksum(np.array(self.seen, dtype=np.int64))
+        assert certificate.exactly_once(dataset_checksum(self.total)) == self.ledger.complete
+        assert sum(share.samples for share in certificate.by_worker.values()) == certificate.samples
+
+
+TestEpochInAnyOrder = EpochInAnyOrder.TestCase
+
+
+def test_a_range_that_is_committed_already_is_stale_and_one_that_skips_is_invalid() -> None:
+    ledger = EpochLedger(25, 10)
+    ledger.advance(0, 0, 4, 7, "worker-0")
+    with pytest.raises(StaleGenerationError, match=r"'worker-1' sent samples \[0, 4\) of shard 0, committed up to 4"):
+        ledger.advance(0, 0, 4, 7, "worker-1")
+    with pytest.raises(StaleGenerationError):
+        ledger.advance(0, 3, 6, 7, "worker-1")
+    with pytest.raises(InvalidArgumentError, match="nothing may be skipped, start at 4"):
+        ledger.advance(0, 5, 6, 7, "worker-1")
+
+
+def test_the_last_shard_is_as_short_as_the_dataset_makes_it() -> None:
+    ledger = EpochLedger(25, 10)
+    assert ledger.rest_of(2) == Range(2, 0, 5)
+    with pytest.raises(InvalidArgumentError, match="which has 5"):
+        ledger.advance(2, 0, 6, 0, "worker-0")
+
+
+def test_a_batch_with_one_bad_range_commits_nothing() -> None:
+    ledger = EpochLedger(20, 10)
+    with pytest.raises(InvalidArgumentError, match="shard 1"):
+        ledger.advance_all([Commit(0, 0, 10, 1, "a"), Commit(1, 3, 4, 1, "b")])
+    assert ledger.committed == 0
+    assert ledger.certificate().by_worker == {}
+
+
+def test_a_batch_may_go_on_in_a_shard_that_it_began_but_not_overlap() -> None:
+    ledger = EpochLedger(20, 10)
+    ledger.advance_all([Commit(0, 0, 3, 1, "a"), Commit(0, 3, 10, 2**64 - 1, "b")])
+    assert ledger.rest_of(0) is None
+    assert ledger.certificate().checksum == 0
+    assert ledger.certificate().by_worker == {"a": Share(3, 1), "b": Share(7, 2**64 - 1)}
+    with pytest.raises(StaleGenerationError):
+        ledger.advance_all([Commit(1, 0, 3, 1, "a"), Commit(1, 2, 4, 1, "b")])
+    assert ledger.cursor(1) == 0
+
+
+def test_a_certificate_denies_an_epoch_whose_checksum_is_not_the_datasets() -> None:
+    ledger = EpochLedger(10, 10)
+    ledger.advance(0, 0, 10, checksum(np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 8])), "a")
+    assert ledger.complete
+    assert not ledger.certificate().exactly_once(dataset_checksum(10))
+
+
+@given(data=st.data())
+def test_a_ledger_survives_json_and_messagepack(data: st.DataObject) -> None:
+    ledger = EpochLedger(95, 10)
+    for shard in range(10):
+        rest = ledger.rest_of(shard)
+        assert rest is not None
+        stop = data.draw(st.integers(0, rest.stop))
+        if stop:
+            ledger.advance(shard, 0, stop, data.draw(st.integers(0, 2**64 - 1)), data.draw(WORKERS))
+    for state in (json.loads(json.dumps(ledger.to_state())), msgpack.unpackb(msgpack.packb(ledger.to_state()))):
+        again = EpochLedger.from_state(state)
+        assert again.to_state() == ledger.to_state()
+        assert again.certificate() == ledger.certificate()
+
+
+def test_the_state_of_ten_thousand_shards_is_kilobytes() -> None:
+    ledger = EpochLedger(100_000_000, 10_000)
+    rng = np.random.default_rng(1)
+    for shard in np.flatnonzero(rng.random(10_000) < 0.5).tolist():
+        ledger.advance(shard, 0, 10_000, 1, f"worker-{shard % 100}")
+    for shard in np.flatnonzero(ledger.open_shards)[:100].tolist():
+        ledger.advance(shard, 0, 1 + shard % 9_999, 1, f"worker-{shard % 100}")
+    assert len(msgpack.packb(ledger.to_state())) < 24_000
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"cursors": [3, 0]}, "runs over 2 shards"),
+        ({"cursors": [2]}, "runs over 2 shards"),
+        ({"cursors": [2, -1]}, "runs over 2 shards"),
+        ({"cursors": [-1, 0, 3, 0]}, "runs over 2 shards"),
+        ({"cursors": [2, "4"]}, "runs over 2 shards"),
+        ({"cursors": [2, 11]}, "beyond their shards"),
+        ({"cursors": [1, 5, 1, 0]}, "add up to 5 samples and its workers' shares to 4"),
+        ({"workers": {"a": [4, 2**64]}}, "checksum of worker 'a'"),
+        ({"workers": {"a": [-4, 0]}}, "samples of worker 'a'"),
+        ({"total_samples": 0}, "total_samples"),
+        ({"shard_size": 1.5}, "shard_size"),
+    ],
+)
+def test_a_damaged_state_is_refused(change: dict[str, object], complaint: str) -> None:
+    ledger = EpochLedger(20, 10)
+    ledger.advance(0, 0, 4, 9, "a")
+    with pytest.raises(InvalidArgumentError, match=complaint):
+        EpochLedger.from_state({**ledger.to_state(), **change})
+
+
+def test_a_state_without_a_part_is_refused_by_the_name_of_the_part() -> None:
+    with pytest.raises(InvalidArgumentError, match="lacks cursors, workers"):
+        EpochLedger.from_state({"total_samples": 3, "shard_size": 2})
