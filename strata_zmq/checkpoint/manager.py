@@ -1,0 +1,203 @@
+"""CheckpointManager: what training code uses to save, list and load checkpoints, with or without a cluster.
+
+It owns the published face and its argument checks. How a save goes on in the background is the saver's; what a
+checkpoint is, the store's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from strata_zmq.checkpoint.chunks import CHUNK_BYTES, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN
+from strata_zmq.checkpoint.restore import Restored, restore, restore_latest, warn_of_fallback
+from strata_zmq.checkpoint.saver import BackgroundSaver
+from strata_zmq.checkpoint.store import KEEP_COUNT_MAX, CheckpointStore
+from strata_zmq.domain.names import check_metadata, check_not_negative, check_positive
+from strata_zmq.errors import InvalidArgumentError, NotFoundError
+from strata_zmq.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from strata_zmq.domain.manifest import HeadEntry
+
+__all__ = ["CheckpointInfo", "CheckpointManager"]
+
+_STEP_MAX = 2**62
+_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """One committed checkpoint. `size_bytes` counts all ranks' chunks; `created_at` is in Unix seconds."""
+
+    checkpoint_id: str
+    step: int
+    epoch: int
+    path: str
+    size_bytes: int
+    created_at: float
+    world_size: int = 1
+
+
+class CheckpointManager:
+    """Saves training state into a folder without stopping the training, and gets it back bit by bit.
+
+    A state is any tree of dicts, lists and tuples that holds NumPy arrays, torch tensors, numbers, text, bytes, None, or
+    objects with a `state_dict()` (these come back as the dict that it returned). `save` copies the state and returns; a
+    background thread writes, and one small write at the end makes the checkpoint exist. The newest `keep_count` are
+    kept. Checkpoints that a cluster wrote into the folder are listed and loaded alike, rank by rank.
+
+    `path` is a folder (made when first needed) or an open Storage. Nothing is compressed so far: `compression` must be
+    None. Errors of a background save are raised by the next `save`, by `wait_pending` or by `close`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Storage,
+        keep_count: int = 5,
+        compression: None = None,
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
+        if compression is not None:
+            raise InvalidArgumentError(
+                f"compression is {compression!r}: none is offered yet (float32 weights shrink by less than a tenth); "
+                "leave it out"
+            )
+        check_positive("keep_count", keep_count, KEEP_COUNT_MAX)
+        if not check_positive("chunk_bytes", chunk_bytes, CHUNK_BYTES_MAX) >= CHUNK_BYTES_MIN:
+            raise InvalidArgumentError(f"chunk_bytes is {chunk_bytes}, the least is {CHUNK_BYTES_MIN}")
+        storage = open_storage(path) if isinstance(path, (str, os.PathLike)) else path
+        if not isinstance(storage, Storage):
+            raise InvalidArgumentError(f"path is a {type(path).__name__}: give the path of a folder")
+        self._store = CheckpointStore(storage)
+        self._saver = BackgroundSaver(self._store, keep_count, chunk_bytes)
+        self._last: Restored | None = None
+        # A manager that is simply dropped still finishes its saves.
+        self._finalizer = weakref.finalize(self, self._saver.close_reporting)
+        self._finalizer.atexit = False
+
+    @property
+    def last_restore(self) -> Restored | None:
+        """What the last `load` of this manager found: the manifest (step, epoch, metadata, ledger), and what it skipped."""
+        return self._last
+
+    def save(
+        self,
+        data: object,
+        step: int,
+        epoch: int,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> str:
+        """Copy `data`, start to write it, and return the new checkpoint's id.
+
+        On return the caller may change `data`. The call waits (at most `timeout_s`) only while two earlier saves are
+        still being written. `metadata` holds at most 64 texts of at most 1024 characters.
+        """
+        check_not_negative("step", step, _STEP_MAX)
+        check_not_negative("epoch", epoch, _STEP_MAX)
+        texts = check_metadata("metadata", metadata) if metadata is not None else {}
+        return self._saver.save(data, step, epoch, texts, timeout_s)
+
+    def load(self, checkpoint: str | int | None = None, *, rank: int = 0, as_numpy: bool = False) -> Any:
+        """Return the state of a checkpoint, given by id, by step, or None for the latest.
+
+        Every byte is checked. A named checkpoint that is damaged is a CheckpointCorruptError; where the latest is
+        damaged, the newest good one is loaded, a CheckpointFallbackWarning says so, and `last_restore.skipped` lists
+        what was passed over. `rank` picks one rank of a checkpoint that several saved. With `as_numpy` torch tensors
+        come back as NumPy arrays.
+        """
+        check_not_negative("rank", rank, _STEP_MAX)
+        found = self._saver.run(self._load(checkpoint, rank, as_numpy=as_numpy))
+        warn_of_fallback(found)
+        self._last = found
+        return found.data
+
+    def latest(self) -> CheckpointInfo | None:
+        """Return the checkpoint that was committed last, or None."""
+        return next(reversed(self.all_checkpoints()), None)
+
+    def get_by_step(self, step: int) -> CheckpointInfo | None:
+        """Return the newest checkpoint of `step`, or None."""
+        return next((info for info in reversed(self.all_checkpoints()) if info.step == step), None)
+
+    def all_checkpoints(self) -> list[CheckpointInfo]:
+        """Return the committed checkpoints, oldest first; saves still being written are not among them."""
+        return [self._info(entry) for entry in self._saver.run(self._store.entries())]
+
+    def wait_pending(self, timeout_s: float = _TIMEOUT_S) -> None:
+        """Wait until every save is committed and retired ones are deleted.
+
+        Raises the first error of a background save, or DeadlineExceededError that names what is not done.
+        """
+        self._saver.wait(timeout_s)
+
+    async def save_async(
+        self,
+        data: object,
+        step: int,
+        epoch: int,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> str:
+        """`save` without holding up the event loop; `data` must stay unchanged until it returns."""
+        return await asyncio.to_thread(self.save, data, step, epoch, metadata, timeout_s=timeout_s)
+
+    async def load_async(self, checkpoint: str | int | None = None, *, rank: int = 0, as_numpy: bool = False) -> Any:
+        """`load` without holding up the event loop."""
+        return await asyncio.to_thread(self.load, checkpoint, rank=rank, as_numpy=as_numpy)
+
+    async def wait_pending_async(self, timeout_s: float = _TIMEOUT_S) -> None:
+        """`wait_pending` without holding up the event loop."""
+        await asyncio.to_thread(self.wait_pending, timeout_s)
+
+    def close(self, timeout_s: float = _TIMEOUT_S) -> None:
+        """Finish what is under way and free memory and thread; raises as `wait_pending` does. Again is harmless."""
+        self._saver.close(timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            # The error of the block is the one to be seen; that of a save is logged.
+            self._saver.close_reporting()
+
+    async def _load(self, checkpoint: str | int | None, rank: int, *, as_numpy: bool) -> Restored:
+        if checkpoint is None:
+            return await restore_latest(self._store, rank, as_numpy=as_numpy)
+        return await restore(self._store, await self._find(checkpoint), rank, as_numpy=as_numpy)
+
+    async def _find(self, checkpoint: str | int) -> HeadEntry:
+        if isinstance(checkpoint, str):
+            return await self._store.find(checkpoint)
+        entries = await self._store.entries()
+        found = next((entry for entry in reversed(entries) if entry.step == checkpoint), None)
+        if found is None:
+            steps = ", ".join(str(entry.step) for entry in entries[-10:]) or "none"
+            raise NotFoundError(f"no checkpoint of step {checkpoint} in {self._store.storage.url}; there are: {steps}")
+        return found
+
+    def _info(self, entry: HeadEntry) -> CheckpointInfo:
+        return CheckpointInfo(
+            checkpoint_id=entry.checkpoint_id,
+            step=entry.step,
+            epoch=entry.epoch,
+            path=self._store.path(entry.checkpoint_id).rstrip("/"),
+            size_bytes=entry.size_bytes,
+            created_at=entry.created_at,
+            world_size=entry.world_size,
+        )

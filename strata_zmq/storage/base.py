@@ -1,0 +1,100 @@
+"""The storage port: what any place for bytes has to promise; never what the bytes mean or which backend holds them.
+
+The promises fit a file system and an object store alike: whole objects appear at once and durably, and one small object
+can be replaced by compare-and-swap (a lock file, comparison and rename locally; If-Match on an object store).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol, runtime_checkable
+
+from strata_zmq.errors import InvalidArgumentError, StaleGenerationError
+
+__all__ = ["KEY_MAX", "Data", "Storage", "VersionConflictError", "check_key", "check_prefix"]
+
+KEY_MAX = 4096
+"""Characters in a key."""
+
+Data = bytes | bytearray | memoryview
+"""What can be stored: any contiguous bytes."""
+
+_KEY = re.compile(r"[A-Za-z0-9_.\-/]+")
+
+
+class VersionConflictError(StaleGenerationError):
+    """The object is no longer at the version that the caller read: read it again and decide anew."""
+
+    code = "version_conflict"
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """A flat space of objects under keys such as `checkpoints/a/HEAD`.
+
+    Every method may raise StorageError, which names the object, the system's reason and the way out, and
+    InvalidArgumentError for a key outside its limits.
+    """
+
+    @property
+    def url(self) -> str:
+        """The place, as a person would write it."""
+
+    async def prepare(self) -> None:
+        """Make the place ready for writing, or say why it cannot be written."""
+
+    async def put(self, key: str, data: Data) -> None:
+        """Store `data` whole: it is durable on return, and no reader ever sees a part of it."""
+
+    async def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Return bytes [start, stop) of the object, cut off at its end; NotFoundError where there is none."""
+
+    async def exists(self, key: str) -> bool:
+        """Say whether the object is there."""
+
+    async def list(self, prefix: str = "") -> list[str]:
+        """Return all keys that begin with `prefix`, in ascending order."""
+
+    async def delete(self, key: str) -> None:
+        """Remove the object; removing what is not there is harmless."""
+
+    async def read_versioned(self, key: str) -> tuple[bytes | None, str | None]:
+        """Return the object and its version, or (None, None) where there is none."""
+
+    async def replace(self, key: str, data: Data, expected_version: str | None) -> str:
+        """Store `data` if the object is still at `expected_version` (None: absent) and return the new version.
+
+        Raises VersionConflictError, and changes nothing, when somebody else was first.
+        """
+
+    async def sweep(self, prefix: str = "", older_than_s: float = 3600.0) -> int:
+        """Remove what interrupted writes under `prefix` left behind for that long; returns how many there were."""
+
+
+def check_key(key: object) -> str:
+    """Accept 1 to 4096 characters of A-Z a-z 0-9 _ . - in components joined by '/'.
+
+    No component is empty or begins with a dot: such names belong to the backends (temporary and lock files).
+    """
+    if not isinstance(key, str) or not key:
+        raise InvalidArgumentError("key is empty or not text: give it 1 to 4096 characters of A-Z a-z 0-9 _ . - /")
+    if len(key) > KEY_MAX:
+        raise InvalidArgumentError(f"key {key[:48]!r}... has {len(key)} characters, the limit is {KEY_MAX}: shorten it")
+    if _KEY.fullmatch(key) is None:
+        raise InvalidArgumentError(f"key {key[:48]!a} holds other characters than A-Z a-z 0-9 _ . - /: replace them")
+    if any(not part or part.startswith(".") for part in key.split("/")):
+        raise InvalidArgumentError(
+            f"key {key[:48]!r} has a component that is empty or begins with '.': "
+            "write it without '//', '..', a slash at either end, or hidden names"
+        )
+    return key
+
+
+def check_prefix(prefix: object) -> str:
+    """Accept the beginning of a key: empty, or a valid key with or without a final '/'."""
+    if prefix == "":
+        return ""
+    if isinstance(prefix, str) and prefix.endswith("/"):
+        check_key(prefix[:-1])
+        return prefix
+    return check_key(prefix)

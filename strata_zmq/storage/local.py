@@ -1,0 +1,296 @@
+"""Objects as files under one folder: temporary file, fsync, rename, fsync of the folder; knows nothing of checkpoints.
+
+Files that begin with a dot are this backend's own: `.tmp-...` is a write that has not been published, `.NAME.lock`
+guards the compare-and-swap of NAME.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiofiles
+
+from strata_zmq.domain.names import check_path
+from strata_zmq.errors import InvalidArgumentError, NotFoundError, StorageError
+from strata_zmq.storage.base import Data, VersionConflictError, check_key, check_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["LOCK_TIMEOUT_S", "LocalStorage"]
+
+LOCK_TIMEOUT_S = 30.0
+"""How long a compare-and-swap waits for the lock file; a healthy holder needs milliseconds."""
+
+_TEMPORARY = ".tmp-"
+_LOCK_POLL_S = 0.005
+_MKDIR_ATTEMPTS = 5
+
+_WAYS_OUT = {
+    errno.EACCES: "give this user write permission or choose another folder",
+    errno.EPERM: "give this user write permission or choose another folder",
+    errno.EROFS: "the file system is mounted read-only: remount it or choose another folder",
+    errno.ENOSPC: "free space on the device, lower keep_count or choose another folder",
+    errno.EDQUOT: "the quota is used up: free space or choose another folder",
+    errno.ENOTDIR: "a component of the path is a file: move it away or choose another folder",
+    errno.EEXIST: "a file stands where a folder is needed: move it away or choose another folder",
+    errno.EISDIR: "a folder stands where an object is needed: move it away or choose another key",
+    errno.ENAMETOOLONG: "a name is too long for this file system: use shorter names",
+    errno.ENOENT: "a folder or file in use was removed by somebody else: keep others away and try again",
+    errno.EIO: "the device reports errors: check it and choose another folder",
+}
+
+
+class LocalStorage:
+    """A folder as a Storage. Several processes may use the same folder at once."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = Path(check_path("path", os.fspath(root))).expanduser().absolute()
+
+    @property
+    def url(self) -> str:
+        """The folder's absolute path."""
+        return str(self._root)
+
+    async def prepare(self) -> None:
+        """Create the folder and prove with a small file that it can be written."""
+
+        def probe() -> None:
+            temporary = self._temporary_beside(self._root / "probe")
+            with _named(self._root, writing=True):
+                _make_folders(self._root)
+                try:
+                    temporary.write_bytes(b"strata")
+                finally:
+                    temporary.unlink(missing_ok=True)
+
+        await asyncio.to_thread(probe)
+
+    async def put(self, key: str, data: Data) -> None:
+        """Store `data` whole and durably; an object of the same key is replaced at once."""
+        path = self._path(key)
+        with _named(path, writing=True):
+            temporary = await asyncio.to_thread(self._claim, path)
+            try:
+                async with aiofiles.open(temporary, "wb") as file:
+                    await file.write(data)
+                    await file.flush()
+                    await asyncio.to_thread(os.fsync, file.fileno())
+                await asyncio.to_thread(_publish, temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    async def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Return bytes [start, stop) of the object."""
+        if start < 0 or (stop is not None and stop < start):
+            raise InvalidArgumentError(f"range [{start}, {stop}) of {key}: need 0 <= start <= stop")
+        path = self._path(key)
+        with _named(path):
+            async with aiofiles.open(path, "rb") as file:
+                if start:
+                    await file.seek(start)
+                return await file.read(-1 if stop is None else stop - start)
+
+    async def exists(self, key: str) -> bool:
+        """Say whether the object is there."""
+        path = self._path(key)
+        with _named(path):
+            return await asyncio.to_thread(path.is_file)
+
+    async def list(self, prefix: str = "") -> list[str]:
+        """Return all keys that begin with `prefix`, in ascending order; an absent folder is empty."""
+        check_prefix(prefix)
+        base = self._root / prefix.rpartition("/")[0]
+
+        def scan() -> list[str]:
+            found = (path.relative_to(self._root).as_posix() for path in _files(base))
+            return sorted(key for key in found if key.startswith(prefix) and "/." not in f"/{key}")
+
+        with _named(base):
+            return await asyncio.to_thread(scan)
+
+    async def delete(self, key: str) -> None:
+        """Remove the object, and the folders that become empty by it."""
+        path = self._path(key)
+
+        def remove() -> None:
+            path.unlink(missing_ok=True)
+            self._prune(path.parent)
+
+        with _named(path):
+            await asyncio.to_thread(remove)
+
+    async def read_versioned(self, key: str) -> tuple[bytes | None, str | None]:
+        """Return the object and a digest of its bytes as its version."""
+        try:
+            data = await self.get(key)
+        except NotFoundError:
+            return None, None
+        return data, _version(data)
+
+    async def replace(self, key: str, data: Data, expected_version: str | None) -> str:
+        """Compare and swap under an exclusive lock on `.NAME.lock` beside the object."""
+        path = self._path(key)
+
+        def swap() -> str:
+            _make_folders(path.parent)
+            with _locked(path.with_name(f".{path.name}.lock")):
+                found = _version(path.read_bytes()) if path.exists() else None
+                if found != expected_version:
+                    raise VersionConflictError(
+                        f"{path} was replaced by somebody else since it was read: read it again and decide anew"
+                    )
+                temporary = self._temporary_beside(path)
+                try:
+                    with temporary.open("wb") as file:
+                        file.write(data)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    _publish(temporary, path)
+                except BaseException:
+                    temporary.unlink(missing_ok=True)
+                    raise
+            return _version(data)
+
+        with _named(path, writing=True):
+            return await asyncio.to_thread(swap)
+
+    async def sweep(self, prefix: str = "", older_than_s: float = 3600.0) -> int:
+        """Remove temporary files that were not written to for `older_than_s` seconds."""
+        check_prefix(prefix)
+        base = self._root / prefix.rpartition("/")[0]
+
+        def remove() -> int:
+            count = 0
+            for path in list(_files(base)):
+                key = path.relative_to(self._root).as_posix()
+                if not path.name.startswith(_TEMPORARY) or not key.startswith(prefix):
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    # A file's age is told by the clock that stamped it.
+                    if time.time() - path.stat().st_mtime >= older_than_s:
+                        path.unlink()
+                        count += 1
+                self._prune(path.parent)
+            return count
+
+        with _named(base):
+            return await asyncio.to_thread(remove)
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    @staticmethod
+    def _temporary_beside(path: Path) -> Path:
+        return path.with_name(f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}")
+
+    def _claim(self, path: Path) -> Path:
+        """Create an empty temporary file beside `path`, with the folders it needs."""
+        for attempt in range(_MKDIR_ATTEMPTS):
+            _make_folders(path.parent)
+            temporary = self._temporary_beside(path)
+            try:
+                temporary.touch(exist_ok=False)
+            except FileNotFoundError:
+                # A deletion pruned the folder in between.
+                if attempt == _MKDIR_ATTEMPTS - 1:
+                    raise
+            else:
+                return temporary
+        raise AssertionError("unreachable")
+
+    def _prune(self, folder: Path) -> None:
+        while folder != self._root and self._root in folder.parents:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
+
+
+def _version(data: Data) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _files(base: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(base):
+        for name in names:
+            yield Path(folder) / name
+
+
+def _make_folders(folder: Path) -> None:
+    """Create `folder` and its parents durably: a new folder exists after a crash only if its parent was synced."""
+    missing: list[Path] = []
+    while not folder.is_dir():
+        missing.append(folder)
+        if folder == folder.parent:
+            break
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    os.replace(temporary, path)  # noqa: PTH105 - one name for tests that cut the power here
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _lock(descriptor, path)
+        yield
+    finally:
+        # Closing lets the lock go, as the kernel does when the process dies.
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise StorageError(
+                    f"{path} has been locked by another process for {LOCK_TIMEOUT_S:.0f} s: "
+                    "find it (for example with `lslocks`) and let it finish or end it"
+                ) from None
+            time.sleep(_LOCK_POLL_S)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def _named(path: Path, *, writing: bool = False) -> Iterator[None]:
+    """Turn the system's errors into ours, which name the path, the reason and the way out."""
+    try:
+        yield
+    except (StorageError, NotFoundError):
+        raise
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not writing:
+            raise NotFoundError(f"{error.filename or path} does not exist") from None
+        reason = error.strerror or str(error)
+        way_out = _WAYS_OUT.get(error.errno or 0, "check the path and the device, then try again")
+        raise StorageError(f"{error.filename or path} cannot be used: {reason}; {way_out}") from error
