@@ -59,7 +59,7 @@ strata_environment() {
 }
 
 strata_pip() {
-  "$STRATA_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+  "$STRATA_VENV/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --root-user-action=ignore \
     --constraint "$STRATA_ROOT/constraints.txt" "$@"
 }
 
