@@ -1,0 +1,84 @@
+"""Peers run in an interpreter of their own and are missed without harm."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from strata_zmq.bench.model import Absent
+from strata_zmq.bench.peer_process import PEERS_VARIABLE, peer_process
+from strata_zmq.errors import DeadlineExceededError, PeerLostError
+
+
+@pytest.fixture
+def bare_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment with an interpreter and the modules that a test puts beside it, but no peer's package."""
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys._base_executable} "$@"\n')  # type: ignore[attr-defined]
+    python.chmod(0o755)
+    monkeypatch.setenv(PEERS_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+PEER = """
+import os, time
+class Peer:
+    def __init__(self, greeting):
+        print("a library that chats on standard output")
+        self.greeting = greeting
+    def greet(self, name):
+        print("more chat")
+        return {"text": f"{self.greeting} {name}"}
+    def fail(self):
+        raise KeyError("no such thing")
+    def hang(self):
+        time.sleep(60)
+    def die(self):
+        os._exit(3)
+    def close(self):
+        open(os.path.join(os.path.dirname(__file__), "closed"), "w").close()
+"""
+
+
+def test_without_the_environment_the_reason_names_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PEERS_VARIABLE, str(tmp_path / "none"))
+    with pytest.raises(Absent, match="scripts/install_peers"), peer_process("peer_uhashring"):
+        pass
+
+
+@pytest.mark.usefixtures("bare_environment")
+def test_a_peer_whose_package_is_missing_is_absent_with_that_reason() -> None:
+    with (
+        pytest.raises(Absent, match="No module named 'uhashring'"),
+        peer_process("peer_uhashring", shards=1, workers=1),
+    ):
+        pass
+
+
+def test_a_peer_answers_calls_whatever_its_library_prints_and_is_closed_at_the_end(bare_environment: Path) -> None:
+    (bare_environment / "peer_made.py").write_text(PEER)
+    with peer_process("peer_made", greeting="hello") as peer:
+        assert peer.call("greet", name="world") == {"text": "hello world"}
+        assert peer.call("greet", name="again") == {"text": "hello again"}
+    assert (bare_environment / "closed").exists()
+
+
+def test_a_call_that_fails_tells_why_and_the_peer_goes_on(bare_environment: Path) -> None:
+    (bare_environment / "peer_made.py").write_text(PEER)
+    with peer_process("peer_made", greeting="hello") as peer:
+        with pytest.raises(PeerLostError, match="no such thing"):
+            peer.call("fail")
+        assert peer.call("greet", name="you") == {"text": "hello you"}
+
+
+def test_a_peer_that_dies_or_hangs_is_an_error_in_time(bare_environment: Path) -> None:
+    (bare_environment / "peer_made.py").write_text(PEER)
+    with peer_process("peer_made", greeting="hello") as peer:
+        with pytest.raises(PeerLostError, match="peer_made ended"):
+            peer.call("die")
+    with peer_process("peer_made", greeting="hello") as peer:
+        with pytest.raises(DeadlineExceededError, match="did not answer in time"):
+            peer.call("hang", timeout_s=0.2)
