@@ -22,6 +22,7 @@ __all__ = [
     "StorageError",
     "StrataError",
     "UnavailableError",
+    "UnknownSessionError",
     "from_wire",
 ]
 
@@ -111,6 +112,14 @@ class ResourceExhaustedError(StrataError):
 
     code = "resource_exhausted"
     fault = "environment"
+    retryable = True
+
+
+class UnknownSessionError(StrataError):
+    """The other side does not know this session (it was restarted, or the lease ran out): say hello again."""
+
+    code = "unknown_session"
+    fault = "peer"
     retryable = True
 
 

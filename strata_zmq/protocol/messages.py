@@ -1,7 +1,8 @@
 """The control plane's messages: what a coordinator and its clients say to each other, typed and bounded.
 
-Every message is one MessagePack array `[tag, job, term, generation, session, seq, ...]`. Fields are append-only: a newer
-sender may add fields at the end, an older receiver ignores them. PROTOCOL.md describes each for other languages.
+Every message is one MessagePack array `[tag, job, term, generation, session, seq, ...]`. Fields are
+append-only: a newer sender may add fields at the end, an older receiver ignores them. PROTOCOL.md describes each
+message for other languages.
 """
 
 from __future__ import annotations

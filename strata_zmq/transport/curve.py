@@ -1,8 +1,8 @@
 """CURVE keys in a folder: one option secures every socket of a job. It knows nothing of messages.
 
-A key folder holds `job.key` (the servers' long-term secret key, which clients of the same job also read as their own) in
-Z85. Whoever can read the folder may take part; whoever cannot is refused in the handshake: the servers' ZAP handler
-accepts the job's public key only. A CURVE server without a ZAP handler would accept any key.
+A key folder holds `job.key`, the secret key (Z85) that the servers of a job and their clients share. Whoever can read
+the folder may take part; whoever cannot is refused in the handshake: the servers' ZAP handler accepts the job's public
+key only. A CURVE server without a ZAP handler would accept any key.
 """
 
 from __future__ import annotations

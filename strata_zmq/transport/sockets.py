@@ -94,7 +94,8 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, *, field: str = "endpoint") -
     except zmq.ZMQError as error:
         if error.errno == errno.EADDRINUSE:
             raise UnavailableError(
-                f"{field} {endpoint!r} is in use by another process: stop it, or choose another port (0 takes a free one)"
+                f"{field} {endpoint!r} is in use by another process: stop it, or choose another port (0 takes a "
+                "free one)"
             ) from None
         raise UnavailableError(f"{field} {endpoint!r} cannot be bound: {error}") from None
     return last_endpoint(socket)
@@ -123,7 +124,8 @@ def raise_file_limit(needed: int) -> None:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise ResourceExhaustedError(
-            f"{needed} open files are needed and the hard limit is {hard}: raise it (ulimit -Hn {needed}) or use fewer workers"
+            f"{needed} open files are needed and the hard limit is {hard}: raise it (ulimit -Hn {needed}) or use "
+            "fewer workers"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 

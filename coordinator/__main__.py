@@ -1,0 +1,93 @@
+"""`python -m strata_zmq.coordinator`: one coordinator in the foreground."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import Annotated
+
+import typer
+
+from strata_zmq.errors import InvalidArgumentError, StrataError
+
+from .config import CoordinatorConfig
+from .server import Server, serve
+
+__all__ = ["main", "run"]
+
+_DEFAULTS = CoordinatorConfig(curve_keys="", supervisor_token="")
+
+
+def run(
+    control: Annotated[
+        str, typer.Option(help="Where workers register: host:port or ipc:///path.", envvar="STRATA_CONTROL")
+    ] = _DEFAULTS.control,
+    broadcast: Annotated[
+        str, typer.Option(help="Where epochs, rebalances and checkpoints are announced.", envvar="STRATA_BROADCAST")
+    ] = _DEFAULTS.broadcast,
+    journal: Annotated[
+        str, typer.Option(help="The SQLite file that survives a restart.", envvar="STRATA_JOURNAL")
+    ] = _DEFAULTS.journal,
+    job: Annotated[str, typer.Option(help="The job's name.", envvar="STRATA_JOB")] = _DEFAULTS.job,
+    initial_workers: Annotated[int, typer.Option(help="The first generation waits for this many.")] = 1,
+    min_workers: Annotated[int, typer.Option(help="Later generations need at least this many.")] = 1,
+    max_workers: Annotated[int, typer.Option(help="More are refused.")] = _DEFAULTS.max_workers,
+    lease_s: Annotated[
+        float, typer.Option(help="A silent worker is lost after this many seconds.")
+    ] = _DEFAULTS.lease_s,
+    heartbeat_s: Annotated[
+        float | None, typer.Option(help="Seconds between heartbeats [default: 5, or a sixth of a short lease].")
+    ] = None,
+    keep_count: Annotated[int, typer.Option(help="Checkpoints to keep.")] = _DEFAULTS.keep_count,
+    curve_keys: Annotated[
+        str, typer.Option(help="A key folder: every socket speaks CURVE.", envvar="STRATA_CURVE_KEYS")
+    ] = "",
+    ready_fd: Annotated[
+        int, typer.Option(help="Write one JSON line with the endpoints to this descriptor when serving.")
+    ] = -1,
+) -> None:
+    """Start a coordinator and serve until interrupted."""
+    level = os.environ.get("STRATA_LOG", "info").upper()
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        level=level if level in {"DEBUG", "INFO", "WARNING", "ERROR"} else "INFO",
+    )
+    config = CoordinatorConfig(
+        control=control,
+        broadcast=broadcast,
+        journal=journal,
+        job=job,
+        initial_workers=initial_workers,
+        min_workers=min_workers,
+        max_workers=max_workers,
+        lease_s=lease_s,
+        heartbeat_s=min(_DEFAULTS.heartbeat_s, lease_s / 6) if heartbeat_s is None else heartbeat_s,
+        keep_count=keep_count,
+        curve_keys=curve_keys,
+    )
+    raise typer.Exit(serve(config, on_ready=lambda server: _announce(server, ready_fd)))
+
+
+def _announce(server: Server, ready_fd: int) -> None:
+    if ready_fd < 0:
+        return
+    line = json.dumps({"control": server.control_endpoint, "broadcast": server.broadcast_endpoint, "pid": os.getpid()})
+    try:
+        with os.fdopen(ready_fd, "w") as ready:
+            ready.write(line + "\n")
+    except OSError as error:
+        raise InvalidArgumentError(f"ready_fd {ready_fd} cannot be written: {error.strerror}") from None
+
+
+def main() -> None:
+    """Run the command; a named error is one line and exit status 1."""
+    try:
+        typer.run(run)
+    except StrataError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

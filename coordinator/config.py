@@ -1,0 +1,51 @@
+"""What a coordinator process can be told, from its command line or the environment. It starts nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field
+
+from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.transport.endpoints import DEFAULT_BROADCAST_PORT, DEFAULT_CONTROL_PORT, parse_endpoint
+
+__all__ = ["CoordinatorConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinatorConfig:
+    """Everything that decides how a coordinator serves. Durations in seconds."""
+
+    control: str = f"tcp://127.0.0.1:{DEFAULT_CONTROL_PORT}"
+    broadcast: str = f"tcp://127.0.0.1:{DEFAULT_BROADCAST_PORT}"
+    journal: str = "strata-coordinator.sqlite"
+    job: str = "default"
+    initial_workers: int = 1
+    min_workers: int = 1
+    max_workers: int = 10_000
+    lease_s: float = 30.0
+    heartbeat_s: float = 5.0
+    keep_count: int = 5
+    curve_keys: str = field(default_factory=lambda: os.environ.get("STRATA_CURVE_KEYS", ""))
+    supervisor_token: str = field(default_factory=lambda: os.environ.get("STRATA_SUPERVISOR_TOKEN", ""), repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("initial_workers", "min_workers", "max_workers", "keep_count"):
+            value = getattr(self, name)
+            if not 1 <= value <= 1_000_000:
+                raise InvalidArgumentError(f"{name} is {value}: it takes 1 to 1000000")
+        for name in ("lease_s", "heartbeat_s"):
+            value = getattr(self, name)
+            if not 0.05 <= value <= 86_400:
+                raise InvalidArgumentError(f"{name} is {value}: it takes 0.05 to 86400 seconds")
+        if self.heartbeat_s * 2 > self.lease_s:
+            raise InvalidArgumentError(
+                f"heartbeat_s is {self.heartbeat_s} and lease_s {self.lease_s}: a lease needs at least two heartbeats"
+            )
+        for name, port in (("control", DEFAULT_CONTROL_PORT), ("broadcast", DEFAULT_BROADCAST_PORT)):
+            object.__setattr__(self, name, parse_endpoint(getattr(self, name), field=name, default_port=port))
+
+    @staticmethod
+    def new_token() -> str:
+        """Return a fresh supervisor's token."""
+        return secrets.token_hex(32)

@@ -1,0 +1,249 @@
+"""Checkpoints as decisions: who takes part, when all are durable, and which writer commits. It touches no storage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
+from strata_zmq.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, UnavailableError, from_wire
+from strata_zmq.protocol.messages import (
+    CheckpointAnnounced,
+    CheckpointArrive,
+    CheckpointBegin,
+    CheckpointCommitted,
+    CheckpointDurable,
+    CheckpointFailed,
+    CheckpointOpened,
+    CheckpointTaken,
+    CommitCheckpoint,
+    Done,
+    LatestCheckpoint,
+    RankArrival,
+    Registered,
+    RegisterWriter,
+)
+
+from . import records
+from .history import OpenCheckpoint
+from .rendezvous import Rendezvous
+from .world import Parked, Session, World, Writer
+
+__all__ = ["Checkpoints"]
+
+
+@dataclass(slots=True)
+class _Commit:
+    writer_id: str
+    asked_at: float
+
+
+class Checkpoints:
+    """Opens, collects and commits checkpoints, and keeps the list that the store is the truth of."""
+
+    def __init__(self, world: World, rendezvous: Rendezvous) -> None:
+        self._world = world
+        self._rendezvous = rendezvous
+        self._waiting: dict[str, dict[int, Parked]] = {}
+        self._commits: dict[str, _Commit] = {}
+
+    # ---- writers
+
+    def register_writer(self, session: Session, request: RegisterWriter) -> None:
+        """Take a storage writer in and reconcile with what its store holds."""
+        world, history = self._world, self._world.history
+        info = request.writer
+        check_name("writer_id", info.writer_id, WORKER_NAME_MAX)
+        if session.role != "writer":
+            raise InvalidArgumentError(f"role is {session.role!r} in HELLO: only a writer registers as a writer")
+        held = world.writers.get(info.writer_id)
+        # On one host a second writer of the same name is the first one's restart: it could not bind otherwise.
+        if held is not None and held.info.incarnation != info.incarnation and not _same_host(held, info.boot_id):
+            raise AlreadyExistsError(
+                f"writer_id {info.writer_id!r} is held by a live writer elsewhere: choose another --writer-id"
+            )
+        writer = Writer(info, session, world.now + world.config.lease_s)
+        world.writers[info.writer_id] = session.writer = writer
+        truth = {summary.checkpoint_id: summary for summary in request.checkpoints}
+        if truth != history.checkpoints:
+            finished = [name for name in truth if name in history.open_checkpoints]
+            world.record(records.CheckpointsReconciled(checkpoints=request.checkpoints))
+            for name in finished:
+                self._tell_durable(name)
+        world.reply(session, request.seq, Registered, worker_id=info.writer_id)
+        self._ask_for_commits()
+
+    # ---- ranks
+
+    def begin(self, session: Session, request: CheckpointBegin) -> None:
+        """Open the checkpoint of (step, generation), or join it."""
+        world, history = self._world, self._world.history
+        what = f"checkpoint of step {request.step}"
+        worker = self._rendezvous.member(session, request.generation, what)
+        check_metadata("metadata", request.metadata)
+        checkpoint_id = f"step-{request.step:012d}-g{history.generation}-t{history.term}"
+        for known in (*history.checkpoints, *history.open_checkpoints):
+            # A checkpoint that was opened in an earlier life of the coordinator keeps its id.
+            if known.startswith(f"step-{request.step:012d}-g{history.generation}-"):
+                checkpoint_id = known
+        if checkpoint_id in history.checkpoints:
+            raise AlreadyExistsError(
+                f"{what} is committed already in generation {history.generation}: save another step"
+            )
+        if not world.writers:
+            raise UnavailableError(f"{what}: no storage writer is registered; start one with `strata writer`")
+        opened = history.open_checkpoints.get(checkpoint_id)
+        if opened is None:
+            world.record(
+                records.CheckpointBegan(
+                    checkpoint_id=checkpoint_id,
+                    step=request.step,
+                    epoch=request.epoch,
+                    kind=request.kind,
+                    metadata=request.metadata,
+                    generation=history.generation,
+                    workers=list(history.member_ids),
+                    created_at=world.now + world.config.wall_offset_s,
+                    ledger=history.ledger_state(),
+                )
+            )
+            opened = history.open_checkpoints[checkpoint_id]
+        world.reply(
+            session,
+            request.seq,
+            CheckpointOpened,
+            checkpoint_id=checkpoint_id,
+            rank=opened.began.workers.index(worker.worker_id),
+            world_size=len(opened.began.workers),
+            writers=[writer.info for writer in world.writers.values()],
+        )
+
+    def arrive(self, session: Session, request: CheckpointArrive) -> None:
+        """Note that a rank is durable; when all are, have the checkpoint committed."""
+        world, history = self._world, self._world.history
+        worker = self._rendezvous.caller(session)
+        checkpoint_id = request.checkpoint_id
+        if checkpoint_id in history.checkpoints:
+            world.reply(session, request.seq, CheckpointDurable, checkpoint_id=checkpoint_id)
+            return
+        opened = self._open(checkpoint_id)
+        if worker.worker_id not in opened.began.workers:
+            raise NotFoundError(f"worker {worker.worker_id!r} takes no part in checkpoint {checkpoint_id!r}")
+        rank = opened.began.workers.index(worker.worker_id)
+        if rank not in opened.arrivals:
+            arrival = RankArrival(rank, worker.worker_id, request.index_key, request.digest, request.size_bytes)
+            world.record(records.RankArrived(checkpoint_id=checkpoint_id, arrival=arrival))
+        self._waiting.setdefault(checkpoint_id, {})[rank] = Parked(session, request.seq, float("inf"))
+        self._ask_for_commits()
+
+    def committed(self, session: Session, request: CheckpointCommitted) -> None:
+        """Take a writer's word that HEAD has advanced."""
+        world, history = self._world, self._world.history
+        if session.writer is None:
+            raise InvalidArgumentError("checkpoint_committed: this connection is no registered writer")
+        name = request.checkpoint.checkpoint_id
+        if name in history.open_checkpoints or name not in history.checkpoints:
+            world.record(records.CheckpointTaken(checkpoint=request.checkpoint, retained=request.retained))
+            world.publish(CheckpointAnnounced, checkpoint=request.checkpoint)
+            world.counters["checkpoints_committed"] += 1
+        self._tell_durable(name)
+        world.reply(session, request.seq, Done)
+
+    def failed(self, session: Session, request: CheckpointFailed) -> None:
+        """Give a checkpoint up, and tell every rank why."""
+        world = self._world
+        opened = world.history.open_checkpoints.get(request.checkpoint_id)
+        if opened is not None:
+            if session.writer is None:
+                worker = self._rendezvous.caller(session)
+                if worker.worker_id not in opened.began.workers:
+                    raise NotFoundError(f"worker {worker.worker_id!r} takes no part in {request.checkpoint_id!r}")
+                who = f"rank {opened.began.workers.index(worker.worker_id)} ({worker.worker_id})"
+            else:
+                who = f"writer {session.writer.info.writer_id}"
+            self._abort(opened, request.code, f"{who}: {request.message}")
+        world.reply(session, request.seq, Done)
+
+    def latest(self, session: Session, request: LatestCheckpoint) -> None:
+        """List committed checkpoints, newest first."""
+        newest = list(self._world.history.checkpoints.values())[::-1]
+        self._world.reply(session, request.seq, CheckpointTaken, checkpoints=newest[: request.limit])
+
+    # ---- membership and time
+
+    def on_change(self) -> None:
+        """Abort what can no longer be complete: a rank left before its bytes were durable."""
+        world = self._world
+        for opened in list(world.history.open_checkpoints.values()):
+            gone = [
+                worker
+                for rank, worker in enumerate(opened.began.workers)
+                if rank not in opened.arrivals and worker not in world.workers
+            ]
+            if gone:
+                self._abort(opened, "peer_lost", f"{', '.join(gone)} left before its bytes were durable")
+
+    def tick(self) -> None:
+        """Forget writers whose lease ran out, and ask again for commits that nobody answered."""
+        world = self._world
+        for writer in [writer for writer in world.writers.values() if writer.expires_at <= world.now]:
+            del world.writers[writer.info.writer_id]
+            world.counters["writers_lost"] += 1
+        self._ask_for_commits()
+
+    def _ask_for_commits(self) -> None:
+        world = self._world
+        for name, opened in world.history.open_checkpoints.items():
+            if not opened.complete or not world.writers:
+                continue
+            asked = self._commits.get(name)
+            if asked and asked.writer_id in world.writers and world.now - asked.asked_at < world.config.commit_retry_s:
+                continue
+            # The next writer in turn: HEAD's compare-and-swap makes it harmless to ask two.
+            names = sorted(world.writers)
+            at = names.index(asked.writer_id) + 1 if asked and asked.writer_id in names else 0
+            writer = world.writers[names[at % len(names)]]
+            self._commits[name] = _Commit(writer.info.writer_id, world.now)
+            began = opened.began
+            world.reply(
+                writer.session,
+                0,
+                CommitCheckpoint,
+                checkpoint_id=name,
+                step=began.step,
+                epoch=began.epoch,
+                kind=began.kind,
+                world_size=len(began.workers),
+                created_at=began.created_at,
+                metadata=began.metadata,
+                ranks=[opened.arrivals[rank] for rank in sorted(opened.arrivals)],
+                ledger=began.ledger,
+                keep_count=world.config.keep_count,
+            )
+
+    def _abort(self, opened: OpenCheckpoint, code: str, reason: str) -> None:
+        name = opened.began.checkpoint_id
+        self._world.record(records.CheckpointAborted(checkpoint_id=name, reason=reason))
+        self._world.counters["checkpoints_aborted"] += 1
+        self._commits.pop(name, None)
+        for parked in self._waiting.pop(name, {}).values():
+            error = from_wire(code, f"checkpoint {name!r} is given up: {reason}")
+            self._world.fail(parked.session, parked.seq, error)
+
+    def _tell_durable(self, name: str) -> None:
+        self._commits.pop(name, None)
+        for parked in self._waiting.pop(name, {}).values():
+            self._world.reply(parked.session, parked.seq, CheckpointDurable, checkpoint_id=name)
+
+    def _open(self, checkpoint_id: str) -> OpenCheckpoint:
+        opened = self._world.history.open_checkpoints.get(checkpoint_id)
+        if opened is None:
+            known = ", ".join(self._world.history.open_checkpoints) or "none"
+            raise NotFoundError(
+                f"checkpoint_id {checkpoint_id!r} is not open (open: {known}): it was given up, or never begun; "
+                "save again"
+            )
+        return opened
+
+
+def _same_host(writer: Writer, boot_id: str) -> bool:
+    return bool(boot_id) and writer.info.boot_id == boot_id

@@ -1,0 +1,193 @@
+"""The coordinator's one entry: `step(batch, now)` turns events into effects. It has no clock, no socket and no file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from strata_zmq.errors import InvalidArgumentError, ResourceExhaustedError, StrataError, UnknownSessionError
+from strata_zmq.protocol import messages as wire
+
+from .barriers import Barriers
+from .checkpoints import Checkpoints
+from .datasets import Datasets
+from .history import History
+from .records import TermStarted
+from .rendezvous import Rendezvous
+from .status import report
+from .world import CoreConfig, Effects, Received, Session, World
+
+__all__ = ["Core"]
+
+_TICK_S = 0.1
+_IDLE_LEASES = 20
+
+
+class Core:
+    """All decisions of one coordinator. The same events give the same effects, on any machine, in any year."""
+
+    def __init__(self, config: CoreConfig, history: History | None = None) -> None:
+        self._world = World(config, history or History())
+        self._rendezvous = Rendezvous(self._world, self._on_change)
+        self._barriers = Barriers(self._world, self._rendezvous)
+        self._datasets = Datasets(self._world, self._rendezvous)
+        self._checkpoints = Checkpoints(self._world, self._rendezvous)
+        self._numbers = 0
+        self._ticked_at = float("-inf")
+        self._handlers: dict[type, Callable[[Session, Any], None]] = {
+            wire.Heartbeat: self._rendezvous.heartbeat,
+            wire.Arrive: self._barriers.arrive,
+            wire.GetShards: self._datasets.get_shards,
+            wire.RegisterWorker: self._rendezvous.register,
+            wire.AwaitGeneration: self._rendezvous.await_generation,
+            wire.Deregister: self._rendezvous.deregister,
+            wire.ReportLost: self._rendezvous.report_lost,
+            wire.RegisterDataset: self._datasets.register,
+            wire.AdvanceEpoch: self._datasets.advance_epoch,
+            wire.RegisterWriter: self._checkpoints.register_writer,
+            wire.CheckpointBegin: self._checkpoints.begin,
+            wire.CheckpointArrive: self._checkpoints.arrive,
+            wire.CheckpointCommitted: self._checkpoints.committed,
+            wire.CheckpointFailed: self._checkpoints.failed,
+            wire.LatestCheckpoint: self._checkpoints.latest,
+            wire.GetStatus: lambda session, message: report(self._world, self._barriers, session, message.seq),
+        }
+
+    @property
+    def history(self) -> History:
+        """The durable state."""
+        return self._world.history
+
+    def start(self, now: float) -> Effects:
+        """Begin a life: the term rises, and everybody known gets one lease of grace."""
+        world = self._world
+        world.effects = Effects()
+        world.now = now
+        world.record(TermStarted(term=world.history.term + 1))
+        self._rendezvous.resume(now)
+        self._ticked_at = now
+        return world.effects
+
+    def step(self, batch: Iterable[Received], now: float) -> Effects:
+        """Take a batch of events at time `now` (seconds of any clock that never goes back) and return the effects."""
+        world = self._world
+        world.effects = Effects()
+        gap = now - self._ticked_at
+        if gap > world.config.lease_s / 3:
+            self._forgive(gap)
+        world.now = now
+        for event in batch:
+            self._take(event)
+        if now - self._ticked_at >= _TICK_S:
+            self._tick()
+        return world.effects
+
+    def reject(self, connection: bytes, error: StrataError) -> wire.ErrorReply:
+        """Return the answer to a frame that could not be read; it is counted and changes nothing else."""
+        self._world.counters[f"rejected.{error.code}"] += 1
+        session = self._world.sessions.get(connection)
+        return wire.ErrorReply(
+            job=self._world.config.job,
+            term=self.history.term,
+            generation=self.history.generation,
+            session=session.number if session else 0,
+            code=error.code,
+            message=str(error),
+        )
+
+    def pulse(self) -> wire.Tick:
+        """Return the broadcast that repeats the last sequence number, so that a gap shows in quiet times."""
+        history = self.history
+        return wire.Tick(
+            job=self._world.config.job,
+            term=history.term,
+            generation=history.generation,
+            seq=self._world.broadcast_seq,
+        )
+
+    def _take(self, event: Received) -> None:
+        world = self._world
+        message = event.message
+        world.counters["requests"] += 1
+        if type(message) is wire.Hello:
+            self._hello(event.connection, message)
+            return
+        session = world.sessions.get(event.connection)
+        if session is None or session.number != message.session:
+            stranger = Session(event.connection, message.session, "client", False, world.now)
+            error = UnknownSessionError(
+                f"session {message.session} is not known here (term {world.history.term}): say hello"
+            )
+            world.fail(stranger, message.seq, error)
+            return
+        session.heard_at = world.now
+        try:
+            self._handlers[type(message)](session, message)
+        except StrataError as error:
+            world.fail(session, message.seq, error)
+
+    def _hello(self, connection: bytes, message: wire.Hello) -> None:
+        world, config = self._world, self._world.config
+        session = Session(connection, 0, message.role, False, world.now)
+        try:
+            if not message.proto_min <= wire.PROTOCOL_VERSION <= message.proto_max:
+                raise InvalidArgumentError(
+                    f"protocol versions {message.proto_min} to {message.proto_max} are offered, this coordinator "
+                    "speaks "
+                    f"{wire.PROTOCOL_VERSION}: install the same release of strata-zmq on both sides"
+                )
+            if message.job and message.job != config.job:
+                raise InvalidArgumentError(
+                    f"job {message.job!r} is not served here: this is the coordinator of {config.job!r}"
+                )
+            if connection not in world.sessions and len(world.sessions) >= config.sessions_max:
+                raise ResourceExhaustedError(f"{config.sessions_max} sessions are open, which is the limit")
+            if message.role == "supervisor":
+                session.trusted = bool(config.supervisor_token) and message.token == config.supervisor_token
+                if not session.trusted:
+                    raise InvalidArgumentError("token: it is not this coordinator's supervisor token")
+        except StrataError as error:
+            world.fail(session, message.seq, error)
+            return
+        known = world.sessions.get(connection)
+        if known is not None and known.role == message.role:
+            session = known
+        else:
+            self._numbers += 1
+            session.number = (world.history.term << 32) | self._numbers
+            world.sessions[connection] = session
+        world.reply(
+            session,
+            message.seq,
+            wire.Welcome,
+            proto=wire.PROTOCOL_VERSION,
+            broadcast_endpoint=config.broadcast_endpoint,
+            broadcast_seq=world.broadcast_seq,
+            lease_s=config.lease_s,
+            heartbeat_s=config.heartbeat_s,
+            server_version=config.server_version,
+        )
+
+    def _on_change(self) -> None:
+        self._barriers.break_all()
+        self._checkpoints.on_change()
+        self._datasets.settle()
+
+    def _tick(self) -> None:
+        world = self._world
+        self._ticked_at = world.now
+        self._rendezvous.tick()
+        self._barriers.tick()
+        self._datasets.tick()
+        self._checkpoints.tick()
+        idle_since = world.now - _IDLE_LEASES * world.config.lease_s
+        for connection in [name for name, session in world.sessions.items() if session.heard_at < idle_since]:
+            del world.sessions[connection]
+
+    def _forgive(self, gap_s: float) -> None:
+        """Was it me? A coordinator that did not run for long extends every lease instead of evicting everybody."""
+        for worker in self._world.workers.values():
+            worker.expires_at += gap_s
+        for writer in self._world.writers.values():
+            writer.expires_at += gap_s
+        self._world.counters["late_steps"] += 1

@@ -1,0 +1,163 @@
+"""Datasets, who owns which shard, and the epoch that all members finish together."""
+
+from __future__ import annotations
+
+from strata_zmq.domain.names import check_dataset
+from strata_zmq.errors import (
+    AlreadyExistsError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+)
+from strata_zmq.protocol.messages import (
+    AdvanceEpoch,
+    DatasetRegistered,
+    EpochAdvanced,
+    EpochStarted,
+    GetShards,
+    RegisterDataset,
+    Shards,
+)
+
+from .history import DatasetHistory
+from .records import DatasetAdded, EpochBegan
+from .rendezvous import Rendezvous
+from .world import Parked, Session, World
+
+__all__ = ["DATASETS_MAX", "Datasets"]
+
+DATASETS_MAX = 1000
+
+
+class Datasets:
+    """Registers datasets, answers who owns what, and lets the epoch rise."""
+
+    def __init__(self, world: World, rendezvous: Rendezvous) -> None:
+        self._world = world
+        self._rendezvous = rendezvous
+        self._finished: dict[str, Parked] = {}
+
+    def register(self, session: Session, request: RegisterDataset) -> None:
+        """Register a dataset; the same description again is harmless, another one is refused."""
+        check_dataset(
+            dataset_id=request.dataset_id,
+            total_samples=request.total_samples,
+            shard_size=request.shard_size,
+            seed=request.seed,
+            path=request.path,
+            metadata=request.metadata,
+        )
+        datasets = self._world.history.datasets
+        known = datasets.get(request.dataset_id)
+        if known is None:
+            if len(datasets) >= DATASETS_MAX:
+                raise ResourceExhaustedError(f"{DATASETS_MAX} datasets are registered, which is the limit")
+            self._world.record(
+                DatasetAdded(
+                    dataset_id=request.dataset_id,
+                    total_samples=request.total_samples,
+                    shard_size=request.shard_size,
+                    shuffle=request.shuffle,
+                    seed=request.seed,
+                    path=request.path,
+                    format=request.format,
+                    metadata=request.metadata,
+                    at=self._world.now + self._world.config.wall_offset_s,
+                )
+            )
+            known = datasets[request.dataset_id]
+        else:
+            _check_same(known.added, request)
+        self._world.reply(
+            session, request.seq, DatasetRegistered, dataset_id=request.dataset_id, total_shards=known.shards
+        )
+
+    def get_shards(self, session: Session, request: GetShards) -> None:
+        """Tell which shards a worker owns, with the committed cursor of each in the current epoch."""
+        history = self._world.history
+        dataset = self._dataset(request.dataset_id)
+        worker_id = request.worker_id or self._rendezvous.caller(session).worker_id
+        if worker_id not in history.member_ids:
+            members = ", ".join(history.member_ids[:20]) or "nobody"
+            raise NotFoundError(f"worker_id {worker_id!r} is not a member; the members are {members}")
+        epoch = history.epoch if request.epoch < 0 else request.epoch
+        current = epoch == history.epoch
+        shards = (dataset.current if current else dataset.home).shards_of(worker_id).tolist()
+        added = dataset.added
+        self._world.reply(
+            session,
+            request.seq,
+            Shards,
+            dataset_id=added.dataset_id,
+            epoch=epoch,
+            worker_id=worker_id,
+            total_samples=added.total_samples,
+            shard_size=added.shard_size,
+            shuffle=added.shuffle,
+            seed=added.seed,
+            path=added.path,
+            shards=shards,
+            cursors=[dataset.ledger.cursor(shard) for shard in shards] if current else [0] * len(shards),
+            remaining=dataset.remaining,
+        )
+
+    def advance_epoch(self, session: Session, request: AdvanceEpoch) -> None:
+        """Note that the caller has finished its epoch; the epoch rises when all members have said so."""
+        history = self._world.history
+        worker = self._rendezvous.caller(session)
+        if request.epoch > history.epoch:
+            raise InvalidArgumentError(f"epoch {request.epoch} has not begun: the current epoch is {history.epoch}")
+        if request.epoch < history.epoch:
+            self._world.reply(session, request.seq, EpochAdvanced, epoch=history.epoch)
+            return
+        self._finished[worker.worker_id] = Parked(session, request.seq, self._world.now + request.timeout_s)
+        self.settle()
+
+    def settle(self) -> None:
+        """Let the epoch rise if every member of the generation has finished it."""
+        world, history = self._world, self._world.history
+        members = history.member_ids
+        self._finished = {worker: parked for worker, parked in self._finished.items() if worker in world.workers}
+        if not history.formed or not self._finished or any(worker not in self._finished for worker in members):
+            return
+        world.record(EpochBegan(epoch=history.epoch + 1))
+        finished, self._finished = self._finished, {}
+        for parked in finished.values():
+            world.reply(parked.session, parked.seq, EpochAdvanced, epoch=history.epoch)
+        world.publish(EpochStarted, epoch=history.epoch)
+
+    def tick(self) -> None:
+        """End the waits that ran out, and name who has not finished the epoch."""
+        now = self._world.now
+        for worker, parked in list(self._finished.items()):
+            if parked.deadline > now:
+                continue
+            missing = tuple(name for name in self._world.history.member_ids if name not in self._finished)
+            del self._finished[worker]
+            self._world.fail(
+                parked.session,
+                parked.seq,
+                DeadlineExceededError(
+                    f"epoch {self._world.history.epoch} is not finished by: "
+                    f"{', '.join(missing[:20]) or 'nobody yet formed'}",
+                    missing=missing,
+                ),
+            )
+
+    def _dataset(self, dataset_id: str) -> DatasetHistory:
+        datasets = self._world.history.datasets
+        if dataset_id not in datasets:
+            known = ", ".join(sorted(datasets)[:20]) or "none"
+            raise NotFoundError(f"dataset_id {dataset_id!r} is not registered (registered: {known}): register it first")
+        return datasets[dataset_id]
+
+
+def _check_same(added: DatasetAdded, request: RegisterDataset) -> None:
+    for name in ("total_samples", "shard_size", "shuffle", "seed", "path"):
+        before, after = getattr(added, name), getattr(request, name)
+        if before != after:
+            raise AlreadyExistsError(
+                f"dataset_id {request.dataset_id!r} is registered with {name}={before!r}, not {after!r}: "
+                "use the same description, or another dataset_id"
+            )

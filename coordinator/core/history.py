@@ -1,0 +1,316 @@
+"""The durable state: what the records say when applied in order. It decides nothing and never fails on its own records.
+
+`apply` is the only way in, live and at replay, so that a restarted coordinator stands where the old one stood. A
+snapshot is the same state as plain values.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from strata_zmq.domain.barrier import BarrierKey
+from strata_zmq.domain.ledger import EpochLedger
+from strata_zmq.domain.sharding import Assignment, assign, reassign
+from strata_zmq.domain.shuffle import num_shards
+from strata_zmq.protocol.messages import CheckpointSummary, RankArrival
+
+from .records import (
+    BarrierReleased,
+    CheckpointAborted,
+    CheckpointBegan,
+    CheckpointsReconciled,
+    CheckpointTaken,
+    DatasetAdded,
+    EpochBegan,
+    GenerationBroken,
+    GenerationFormed,
+    MemberRecord,
+    RankArrived,
+    Record,
+    TermStarted,
+)
+
+__all__ = ["Certificate", "DatasetHistory", "History", "OpenCheckpoint", "Outcome", "Rebalance"]
+
+OUTCOMES_MAX = 256
+CERTIFICATES_MAX = 1000
+REBALANCES_MAX = 100
+
+
+class Outcome(msgspec.Struct, array_like=True, frozen=True):
+    """How a barrier ended, kept so that whoever missed the reply can ask again."""
+
+    participants: list[str]
+    commit_index: int
+
+
+class Rebalance(msgspec.Struct, array_like=True, frozen=True):
+    """What one change of membership moved, over all datasets."""
+
+    generation: int
+    joined: list[str]
+    left: list[str]
+    moved: int
+    lower_bound: int
+
+
+class Certificate(msgspec.Struct, array_like=True, frozen=True):
+    """What committed history saw of one dataset in one finished epoch. `checksum` sums the mixed sample ids."""
+
+    dataset_id: str
+    epoch: int
+    total_samples: int
+    samples: int
+    checksum: int
+    complete: bool
+
+
+class OpenCheckpoint(msgspec.Struct):
+    """A checkpoint that is on its way: who takes part, in rank order, and who has arrived."""
+
+    began: CheckpointBegan
+    arrivals: dict[int, RankArrival]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every rank's bytes are durable."""
+        return len(self.arrivals) == len(self.began.workers)
+
+
+class DatasetHistory:
+    """One dataset: its description, who owns what, and the current epoch's ledger.
+
+    `home` is the assignment of all shards, a function of the seed and the ordered membership log. An epoch begins with
+    it; within the epoch `current` moves only shards that are still open.
+    """
+
+    def __init__(self, added: DatasetAdded, members: tuple[str, ...]) -> None:
+        self.added = added
+        self.shards = num_shards(added.total_samples, added.shard_size)
+        self.home = assign(self.shards, members, seed=added.seed)
+        self.current = self.home
+        self.ledger = EpochLedger(added.total_samples, added.shard_size)
+
+    def begin_epoch(self) -> None:
+        """Start a fresh ledger from the home assignment."""
+        self.current = self.home
+        self.ledger = EpochLedger(self.added.total_samples, self.added.shard_size)
+
+    def certificate(self, epoch: int) -> Certificate:
+        """Return what committed history has seen so far of `epoch`, the current one."""
+        seen = self.ledger.certificate()
+        return Certificate(
+            dataset_id=self.added.dataset_id,
+            epoch=epoch,
+            total_samples=seen.total_samples,
+            samples=seen.samples,
+            checksum=seen.checksum,
+            complete=self.ledger.complete,
+        )
+
+    @property
+    def remaining(self) -> int:
+        """Samples of this epoch that are not committed yet."""
+        return self.added.total_samples - self.ledger.committed
+
+    def rebalance(self, members: tuple[str, ...]) -> tuple[int, int]:
+        """Deal the open shards to `members`; returns (moved, lower bound) within this epoch."""
+        self.home, _ = reassign(self.home, members, seed=self.added.seed)
+        self.current, movement = reassign(
+            self.current, members, seed=self.added.seed, open_shards=self.ledger.open_shards
+        )
+        return movement.moved, movement.lower_bound
+
+    def to_state(self) -> list[Any]:
+        """Return plain values for a snapshot."""
+        return [msgspec.to_builtins(self.added), *map(_pack, (self.home, self.current)), self.ledger.to_state()]
+
+    @classmethod
+    def from_state(cls, state: list[Any]) -> DatasetHistory:
+        """Build from a snapshot's values."""
+        added, home, current, ledger = state
+        self = cls(msgspec.convert(added, DatasetAdded), ())
+        self.home, self.current = _unpack(home), _unpack(current)
+        self.ledger = EpochLedger.from_state(ledger)
+        return self
+
+
+class History:
+    """Everything a coordinator must not forget."""
+
+    def __init__(self) -> None:
+        self.term = 0
+        self.generation = 0
+        self.formed = False
+        self.members: tuple[MemberRecord, ...] = ()
+        self.epoch = 0
+        self.commit_index = 0
+        self.datasets: dict[str, DatasetHistory] = {}
+        self.outcomes: OrderedDict[BarrierKey, Outcome] = OrderedDict()
+        self.open_checkpoints: dict[str, OpenCheckpoint] = {}
+        self.checkpoints: dict[str, CheckpointSummary] = {}
+        self.certificates: deque[Certificate] = deque(maxlen=CERTIFICATES_MAX)
+        self.rebalances: deque[Rebalance] = deque(maxlen=REBALANCES_MAX)
+        self.releases = 0
+        self._appliers: dict[type, Callable[[Any], None]] = {
+            TermStarted: self._start_term,
+            GenerationFormed: self._form,
+            GenerationBroken: self._break,
+            DatasetAdded: self._add_dataset,
+            BarrierReleased: self._release,
+            EpochBegan: self._begin_epoch,
+            CheckpointBegan: self._begin_checkpoint,
+            RankArrived: self._arrive,
+            CheckpointTaken: self._take,
+            CheckpointAborted: self._abort,
+            CheckpointsReconciled: self._reconcile,
+        }
+
+    @property
+    def member_ids(self) -> tuple[str, ...]:
+        """The members in rank order."""
+        return tuple(member.worker_id for member in self.members)
+
+    def apply(self, record: Record) -> None:
+        """Move the state on by one record."""
+        self._appliers[type(record)](record)
+
+    def ledger_state(self) -> bytes:
+        """Return the data position as a manifest embeds it: JSON, readable by people."""
+        return msgspec.json.encode(
+            {
+                "epoch": self.epoch,
+                "commit_index": self.commit_index,
+                "datasets": {
+                    name: {
+                        "total_samples": dataset.added.total_samples,
+                        "shard_size": dataset.added.shard_size,
+                        "shuffle": dataset.added.shuffle,
+                        "seed": dataset.added.seed,
+                        "ledger": dataset.ledger.to_state(),
+                    }
+                    for name, dataset in self.datasets.items()
+                },
+            }
+        )
+
+    def to_snapshot(self) -> bytes:
+        """Return the whole state as MessagePack."""
+        return msgspec.msgpack.encode(
+            {
+                "term": self.term,
+                "generation": self.generation,
+                "formed": self.formed,
+                "members": list(self.members),
+                "epoch": self.epoch,
+                "commit_index": self.commit_index,
+                "datasets": [dataset.to_state() for dataset in self.datasets.values()],
+                "outcomes": [[*key, outcome] for key, outcome in self.outcomes.items()],
+                "open_checkpoints": list(self.open_checkpoints.values()),
+                "checkpoints": list(self.checkpoints.values()),
+                "certificates": list(self.certificates),
+                "rebalances": list(self.rebalances),
+                "releases": self.releases,
+            }
+        )
+
+    @classmethod
+    def from_snapshot(cls, data: bytes) -> History:
+        """Build from `to_snapshot`'s bytes."""
+        state: dict[str, Any] = msgspec.msgpack.decode(data)
+        self = cls()
+        for name in ("term", "generation", "formed", "epoch", "commit_index", "releases"):
+            setattr(self, name, state[name])
+        self.members = tuple(msgspec.convert(state["members"], list[MemberRecord]))
+        for packed in state["datasets"]:
+            dataset = DatasetHistory.from_state(packed)
+            self.datasets[dataset.added.dataset_id] = dataset
+        for generation, name, step, outcome in state["outcomes"]:
+            self.outcomes[BarrierKey(generation, name, step)] = msgspec.convert(outcome, Outcome)
+        for checkpoint in msgspec.convert(state["open_checkpoints"], list[OpenCheckpoint]):
+            self.open_checkpoints[checkpoint.began.checkpoint_id] = checkpoint
+        for summary in msgspec.convert(state["checkpoints"], list[CheckpointSummary]):
+            self.checkpoints[summary.checkpoint_id] = summary
+        self.certificates.extend(msgspec.convert(state["certificates"], list[Certificate]))
+        self.rebalances.extend(msgspec.convert(state["rebalances"], list[Rebalance]))
+        return self
+
+    def _start_term(self, record: TermStarted) -> None:
+        self.term = record.term
+
+    def _break(self, record: GenerationBroken) -> None:
+        gone = set(record.left)
+        self.members = tuple(member for member in self.members if member.worker_id not in gone)
+        self.formed = False
+
+    def _add_dataset(self, record: DatasetAdded) -> None:
+        self.datasets[record.dataset_id] = DatasetHistory(record, self.member_ids)
+
+    def _begin_checkpoint(self, record: CheckpointBegan) -> None:
+        self.open_checkpoints[record.checkpoint_id] = OpenCheckpoint(record, {})
+
+    def _arrive(self, record: RankArrived) -> None:
+        self.open_checkpoints[record.checkpoint_id].arrivals[record.arrival.rank] = record.arrival
+
+    def _take(self, record: CheckpointTaken) -> None:
+        name = record.checkpoint.checkpoint_id
+        self.open_checkpoints.pop(name, None)
+        kept = {name, *record.retained}
+        self.checkpoints[name] = record.checkpoint
+        self.checkpoints = {known: value for known, value in self.checkpoints.items() if known in kept}
+
+    def _abort(self, record: CheckpointAborted) -> None:
+        self.open_checkpoints.pop(record.checkpoint_id, None)
+
+    def _reconcile(self, record: CheckpointsReconciled) -> None:
+        self.checkpoints = {summary.checkpoint_id: summary for summary in record.checkpoints}
+        for name in self.checkpoints:
+            self.open_checkpoints.pop(name, None)
+
+    def _form(self, record: GenerationFormed) -> None:
+        self.generation = record.generation
+        self.members = tuple(record.members)
+        self.formed = True
+        moves = [dataset.rebalance(self.member_ids) for dataset in self.datasets.values()]
+        self.rebalances.append(
+            Rebalance(
+                generation=record.generation,
+                joined=record.joined,
+                left=record.left,
+                moved=sum(moved for moved, _ in moves),
+                lower_bound=sum(bound for _, bound in moves),
+            )
+        )
+
+    def _release(self, record: BarrierReleased) -> None:
+        for worker, ranges in record.ranges.items():
+            for seen in ranges:
+                checksum = int.from_bytes(seen.checksum, "little")
+                self.datasets[seen.dataset_id].ledger.advance(seen.shard, seen.start, seen.stop, checksum, worker)
+        if record.commit:
+            self.commit_index += 1
+        self.releases += 1
+        key = BarrierKey(record.generation, record.name, record.step)
+        self.outcomes[key] = Outcome(record.participants, self.commit_index)
+        while len(self.outcomes) > OUTCOMES_MAX:
+            self.outcomes.popitem(last=False)
+
+    def _begin_epoch(self, record: EpochBegan) -> None:
+        for dataset in self.datasets.values():
+            self.certificates.append(dataset.certificate(self.epoch))
+            dataset.begin_epoch()
+        self.epoch = record.epoch
+
+
+def _pack(assignment: Assignment) -> list[Any]:
+    return [list(assignment.workers), assignment.owners.astype("<i4").tobytes()]
+
+
+def _unpack(packed: list[Any]) -> Assignment:
+    workers, owners = packed
+    return Assignment(tuple(workers), np.frombuffer(owners, dtype="<i4").astype(np.int32))

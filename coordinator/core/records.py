@@ -1,0 +1,151 @@
+"""What the journal keeps: every decision that must outlive the process, as one typed record each.
+
+The durable state is nothing but these records applied in order (`history.py`), live and after a restart alike.
+Fields are append-only, as on the wire.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from strata_zmq.protocol.messages import CheckpointSummary, RankArrival, SeenRange
+
+__all__ = [
+    "BarrierReleased",
+    "CheckpointAborted",
+    "CheckpointBegan",
+    "CheckpointTaken",
+    "CheckpointsReconciled",
+    "DatasetAdded",
+    "EpochBegan",
+    "GenerationBroken",
+    "GenerationFormed",
+    "MemberRecord",
+    "RankArrived",
+    "Record",
+    "TermStarted",
+]
+
+
+class _Record(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """Base of all records."""
+
+
+class TermStarted(_Record, frozen=True, kw_only=True, tag="term"):
+    """The coordinator began a life."""
+
+    term: int
+
+
+class MemberRecord(msgspec.Struct, array_like=True, frozen=True):
+    """One member of a generation: its id and the process life that holds it."""
+
+    worker_id: str
+    incarnation: str
+    hostname: str
+    pid: int
+    gpu_count: int
+    memory_bytes: int
+    metadata: dict[str, str]
+
+
+class GenerationFormed(_Record, frozen=True, kw_only=True, tag="generation"):
+    """A membership, in rank order."""
+
+    generation: int
+    members: list[MemberRecord]
+    joined: list[str]
+    left: list[str]
+
+
+class GenerationBroken(_Record, frozen=True, kw_only=True, tag="broken"):
+    """The generation lost members and too few are left to go on."""
+
+    left: list[str]
+
+
+class DatasetAdded(_Record, frozen=True, kw_only=True, tag="dataset"):
+    """A dataset was registered."""
+
+    dataset_id: str
+    total_samples: int
+    shard_size: int
+    shuffle: bool
+    seed: int
+    path: str
+    format: str
+    metadata: dict[str, str]
+    at: float
+
+
+class BarrierReleased(_Record, frozen=True, kw_only=True, tag="released"):
+    """A barrier's outcome; of a commit point also every rank's ranges, keyed by worker."""
+
+    generation: int
+    name: str
+    step: int
+    participants: list[str]
+    commit: bool
+    ranges: dict[str, list[SeenRange]]
+
+
+class EpochBegan(_Record, frozen=True, kw_only=True, tag="epoch"):
+    """The epoch rose to `epoch`."""
+
+    epoch: int
+
+
+class CheckpointBegan(_Record, frozen=True, kw_only=True, tag="checkpoint_began"):
+    """A checkpoint was opened for these workers, in rank order. `ledger` is what its manifest will embed."""
+
+    checkpoint_id: str
+    step: int
+    epoch: int
+    kind: str
+    metadata: dict[str, str]
+    generation: int
+    workers: list[str]
+    created_at: float
+    ledger: bytes
+
+
+class RankArrived(_Record, frozen=True, kw_only=True, tag="rank_arrived"):
+    """One rank's bytes are durable."""
+
+    checkpoint_id: str
+    arrival: RankArrival
+
+
+class CheckpointTaken(_Record, frozen=True, kw_only=True, tag="checkpoint_taken"):
+    """HEAD reaches the checkpoint; `retained` are the ones it reaches now."""
+
+    checkpoint: CheckpointSummary
+    retained: list[str]
+
+
+class CheckpointAborted(_Record, frozen=True, kw_only=True, tag="checkpoint_aborted"):
+    """The checkpoint will never be committed."""
+
+    checkpoint_id: str
+    reason: str
+
+
+class CheckpointsReconciled(_Record, frozen=True, kw_only=True, tag="checkpoints"):
+    """The store said what it holds, and the store is the truth."""
+
+    checkpoints: list[CheckpointSummary]
+
+
+Record = (
+    TermStarted
+    | GenerationFormed
+    | GenerationBroken
+    | DatasetAdded
+    | BarrierReleased
+    | EpochBegan
+    | CheckpointBegan
+    | RankArrived
+    | CheckpointTaken
+    | CheckpointAborted
+    | CheckpointsReconciled
+)

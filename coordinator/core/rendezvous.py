@@ -1,0 +1,293 @@
+"""Who takes part: registration, leases, and the forming and breaking of generations.
+
+It knows nothing of barriers, data or checkpoints; whoever depends on the membership is told through `on_change`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from strata_zmq.domain.membership import QuorumPending, next_state, quorum
+from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
+from strata_zmq.errors import (
+    AlreadyExistsError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    StaleGenerationError,
+)
+from strata_zmq.protocol.messages import (
+    AwaitGeneration,
+    Deregister,
+    Done,
+    Heartbeat,
+    HeartbeatAck,
+    Membership,
+    MembershipChanged,
+    Registered,
+    RegisterWorker,
+    ReportLost,
+)
+
+from .records import GenerationBroken, GenerationFormed, MemberRecord
+from .world import Parked, Session, Worker, World
+
+__all__ = ["Rendezvous"]
+
+
+class Rendezvous:
+    """Keeps the live workers and decides each generation."""
+
+    def __init__(self, world: World, on_change: Callable[[], None]) -> None:
+        self._world = world
+        self._on_change = on_change
+        self._waiting: dict[str, tuple[Parked, int]] = {}
+        self._dirty = False
+
+    def resume(self, now: float) -> None:
+        """After a restart: every journaled member has one full lease to say hello again; nobody is declared dead."""
+        world = self._world
+        for member in world.history.members:
+            world.workers[member.worker_id] = Worker(
+                worker_id=member.worker_id,
+                incarnation=member.incarnation,
+                expires_at=now + world.config.lease_s,
+                heard_at=now,
+                session=None,
+                hostname=member.hostname,
+                pid=member.pid,
+                gpu_count=member.gpu_count,
+                memory_bytes=member.memory_bytes,
+                metadata=member.metadata,
+                state="RECOVERING",
+            )
+
+    # ---- requests
+
+    def register(self, session: Session, request: RegisterWorker) -> None:
+        """Take a worker in, or take the same process back after a reconnect."""
+        world = self._world
+        worker_id = check_name("worker_id", request.worker_id, WORKER_NAME_MAX)
+        check_metadata("metadata", request.metadata)
+        if session.role != "worker":
+            raise InvalidArgumentError(f"role is {session.role!r} in HELLO: only a worker registers as a worker")
+        if session.worker is not None and session.worker.worker_id != worker_id:
+            raise InvalidArgumentError(
+                f"worker_id {worker_id!r}: this connection is {session.worker.worker_id!r}; deregister first or "
+                "open another"
+            )
+        held = world.workers.get(worker_id)
+        if held is not None and held.incarnation != request.incarnation:
+            age = world.now - held.heard_at
+            raise AlreadyExistsError(
+                f"worker_id {worker_id!r} is held by a live process (pid {held.pid} on "
+                f"{held.hostname or 'an unnamed host'}, "
+                f"heard {age:.1f} s ago): set another WORKER_ID, or wait until its lease of "
+                f"{world.config.lease_s:g} s ends"
+            )
+        if held is None:
+            if len(world.workers) >= world.config.max_workers:
+                raise ResourceExhaustedError(
+                    f"max_workers is {world.config.max_workers} and that many are registered: start the "
+                    "coordinator with more"
+                )
+            held = Worker(worker_id, request.incarnation, 0.0, world.now, None)
+            world.workers[worker_id] = held
+            self._dirty = True
+        held.session, session.worker = session, held
+        held.heard_at, held.expires_at = world.now, world.now + world.config.lease_s
+        held.hostname, held.port, held.pid = request.hostname, request.port, request.pid
+        held.boot_id, held.gpu_count = request.boot_id, request.gpu_count
+        held.memory_bytes, held.metadata = request.memory_bytes, request.metadata
+        self._settle()
+        need, have = self._quorum_state()
+        world.reply(session, request.seq, Registered, worker_id=worker_id, need=need, have=have)
+
+    def await_generation(self, session: Session, request: AwaitGeneration) -> None:
+        """Answer with the membership after `after`, now or when it forms."""
+        worker = self.caller(session)
+        history = self._world.history
+        if history.formed and history.generation > request.after and worker.worker_id in history.member_ids:
+            self._tell(session, request.seq)
+            return
+        deadline = self._world.now + request.timeout_s
+        self._waiting[worker.worker_id] = (Parked(session, request.seq, deadline), request.after)
+
+    def deregister(self, session: Session, request: Deregister) -> None:
+        """Let the caller go."""
+        worker = self.caller(session)
+        self.remove(worker, "leave")
+        session.worker = None
+        self._settle()
+        self._world.reply(session, request.seq, Done)
+
+    def heartbeat(self, session: Session, request: Heartbeat) -> None:
+        """Renew a lease and hand over what waits for the worker. The hot path: no table but the states' is touched."""
+        world = self._world
+        commands: list[str] = []
+        if session.worker is not None:
+            worker = self.caller(session)
+            worker.heard_at, worker.expires_at = world.now, world.now + world.config.lease_s
+            if worker.state != request.state:
+                worker.state = next_state(worker.worker_id, worker.state, request.state)
+            worker.step, worker.epoch, worker.progress = request.step, request.epoch, request.progress
+            if request.resources is not None:
+                worker.resources = request.resources
+            commands, worker.commands = worker.commands, commands
+        elif session.writer is not None:
+            session.writer.expires_at = world.now + world.config.lease_s
+        world.reply(
+            session, request.seq, HeartbeatAck, server_time=world.now + world.config.wall_offset_s, commands=commands
+        )
+
+    def report_lost(self, session: Session, request: ReportLost) -> None:
+        """Take a supervisor's word that a process is dead."""
+        if not session.trusted:
+            raise InvalidArgumentError(
+                "report_lost: this connection is no supervisor; say hello with role 'supervisor' and the "
+                "supervisor's token"
+            )
+        worker = self._world.workers.get(request.worker_id)
+        if worker is None:
+            raise NotFoundError(f"worker_id {request.worker_id!r} is not registered; known: {self._known()}")
+        if worker.pid == request.pid:
+            self.remove(worker, "lost")
+            self._settle()
+        self._world.reply(session, request.seq, Done)
+
+    def caller(self, session: Session) -> Worker:
+        """Return the live worker behind a connection, or say that it was fenced."""
+        worker = session.worker
+        if worker is None:
+            raise StaleGenerationError("this connection has no registered worker: send REGISTER_WORKER first")
+        if self._world.workers.get(worker.worker_id) is not worker:
+            raise StaleGenerationError(
+                f"worker {worker.worker_id!r} was declared lost (its lease of {self._world.config.lease_s:g} s ran "
+                "out or its "
+                "process was reported dead): what it had not committed is void; register again"
+            )
+        return worker
+
+    def member(self, session: Session, generation: int, what: str) -> Worker:
+        """Return the caller if it belongs to the generation that it believes in, which must be the current one."""
+        worker = self.caller(session)
+        history = self._world.history
+        if not history.formed or generation != history.generation:
+            raise self._world.membership_error(what)
+        if worker.worker_id not in history.member_ids:
+            raise StaleGenerationError(
+                f"{what}: worker {worker.worker_id!r} is not in generation {history.generation} yet"
+            )
+        return worker
+
+    # ---- time
+
+    def tick(self) -> None:
+        """Expire leases and waits, then form what can be formed."""
+        world = self._world
+        for worker in [worker for worker in world.workers.values() if worker.expires_at <= world.now]:
+            world.counters["leases_expired"] += 1
+            self.remove(worker, "lost")
+        self._settle()
+        for worker_id, (parked, _) in list(self._waiting.items()):
+            if parked.deadline <= world.now:
+                del self._waiting[worker_id]
+                need, have = self._quorum_state()
+                world.fail(
+                    parked.session,
+                    parked.seq,
+                    DeadlineExceededError(
+                        f"no new generation yet: {have} of {need} workers are registered ({self._known()}); "
+                        "start the missing ones, or the coordinator with fewer (--initial-workers, --min-workers)"
+                    ),
+                )
+
+    def remove(self, worker: Worker, stimulus: str) -> None:
+        """Take a worker out of the live ones; `stimulus` is "leave" or "lost"."""
+        worker.state = next_state(worker.worker_id, worker.state, stimulus)
+        self._world.workers.pop(worker.worker_id, None)
+        self._waiting.pop(worker.worker_id, None)
+        self._dirty = True
+
+    # ---- decisions
+
+    def _settle(self) -> None:
+        """Form, break or keep the generation. Nothing happens unless somebody came or went."""
+        if not self._dirty:
+            return
+        self._dirty = False
+        world, history = self._world, self._world.history
+        before = history.member_ids
+        decision = quorum(before, world.workers, need=self._need())
+        if isinstance(decision, QuorumPending):
+            left = [worker for worker in before if worker not in world.workers]
+            if history.formed and left:
+                world.last_joined, world.last_left = (), tuple(left)
+                world.record(GenerationBroken(left=left))
+                self._on_change()
+            return
+        if history.formed and not decision.joined and not decision.left:
+            return
+        world.last_joined, world.last_left = decision.joined, decision.left
+        world.record(
+            GenerationFormed(
+                generation=history.generation + 1,
+                members=[_record(world.workers[worker]) for worker in decision.members],
+                joined=list(decision.joined),
+                left=list(decision.left),
+            )
+        )
+        change = history.rebalances[-1]
+        world.publish(
+            MembershipChanged,
+            members=list(decision.members[:1000]),
+            joined=change.joined,
+            left=change.left,
+            moved=change.moved,
+            lower_bound=change.lower_bound,
+        )
+        self._on_change()
+        for worker_id, (parked, after) in list(self._waiting.items()):
+            if history.generation > after and worker_id in history.member_ids:
+                del self._waiting[worker_id]
+                self._tell(parked.session, parked.seq)
+
+    def _tell(self, session: Session, seq: int) -> None:
+        history = self._world.history
+        members = history.member_ids
+        worker = self.caller(session)
+        self._world.reply(
+            session,
+            seq,
+            Membership,
+            members=list(members),
+            rank=members.index(worker.worker_id),
+            epoch=history.epoch,
+            commit_index=history.commit_index,
+            joined=list(self._world.last_joined),
+            left=list(self._world.last_left),
+        )
+
+    def _need(self) -> int:
+        config = self._world.config
+        return config.min_workers if self._world.history.generation else max(config.initial_workers, config.min_workers)
+
+    def _quorum_state(self) -> tuple[int, int]:
+        return self._need(), len(self._world.workers)
+
+    def _known(self) -> str:
+        names = sorted(self._world.workers)
+        return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "nobody"
+
+
+def _record(worker: Worker) -> MemberRecord:
+    return MemberRecord(
+        worker.worker_id,
+        worker.incarnation,
+        worker.hostname,
+        worker.pid,
+        worker.gpu_count,
+        worker.memory_bytes,
+        worker.metadata,
+    )

@@ -1,0 +1,198 @@
+"""What the core's rooms share in one process life: who is connected, and what this step will journal and send.
+
+Nothing here outlives the process; what must is in `history.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from strata_zmq.errors import BarrierBrokenError, DeadlineExceededError, GenerationChangedError, StrataError
+from strata_zmq.protocol.messages import (
+    Announcement,
+    Broadcast,
+    ErrorReply,
+    Header,
+    Reply,
+    Resources,
+    WriterInfo,
+)
+
+if TYPE_CHECKING:
+    from .history import History
+    from .records import Record
+
+__all__ = ["CoreConfig", "Effects", "Parked", "Received", "Session", "Worker", "World", "Writer"]
+
+R = TypeVar("R", bound=Header)
+B = TypeVar("B", bound=Announcement)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreConfig:
+    """What an operator decides. Durations in seconds."""
+
+    job: str = "default"
+    initial_workers: int = 1
+    min_workers: int = 1
+    max_workers: int = 10_000
+    lease_s: float = 30.0
+    heartbeat_s: float = 5.0
+    keep_count: int = 5
+    supervisor_token: str = ""
+    broadcast_endpoint: str = ""
+    server_version: str = ""
+    commit_retry_s: float = 5.0
+    sessions_max: int = 50_000
+    wall_offset_s: float = 0.0
+    """Unix time minus the clock that events carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The core's input: one well-formed request and the connection that it came on."""
+
+    connection: bytes
+    message: Any
+
+
+@dataclass(slots=True)
+class Effects:
+    """The core's output. The order is contract: persist the records, then send, then broadcast."""
+
+    records: list[Record] = field(default_factory=list)
+    sends: list[tuple[bytes, Reply]] = field(default_factory=list)
+    broadcasts: list[Broadcast] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Session:
+    """One connection that said hello. What it may do follows from here, never from a name in a message."""
+
+    connection: bytes
+    number: int
+    role: str
+    trusted: bool
+    heard_at: float
+    worker: Worker | None = None
+    writer: Writer | None = None
+
+
+@dataclass(slots=True)
+class Worker:
+    """One live worker process. `expires_at` is the end of its lease."""
+
+    worker_id: str
+    incarnation: str
+    expires_at: float
+    heard_at: float
+    session: Session | None
+    hostname: str = ""
+    port: int = 0
+    pid: int = 0
+    boot_id: str = ""
+    gpu_count: int = 0
+    memory_bytes: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
+    state: str = "INITIALIZING"
+    step: int = 0
+    epoch: int = 0
+    progress: int = 0
+    resources: Resources | None = None
+    commands: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Writer:
+    """One live storage writer."""
+
+    info: WriterInfo
+    session: Session
+    expires_at: float
+
+
+@dataclass(slots=True)
+class Parked:
+    """A request that waits for others: where its answer goes and until when it may wait."""
+
+    session: Session
+    seq: int
+    deadline: float
+
+
+class World:
+    """The state of one process life, and the outbox of the current step."""
+
+    def __init__(self, config: CoreConfig, history: History) -> None:
+        self.config = config
+        self.history = history
+        self.now = 0.0
+        self.sessions: dict[bytes, Session] = {}
+        self.workers: dict[str, Worker] = {}
+        self.writers: dict[str, Writer] = {}
+        self.effects = Effects()
+        self.broadcast_seq = 0
+        self.counters: Counter[str] = Counter()
+        self.last_joined: tuple[str, ...] = ()
+        self.last_left: tuple[str, ...] = ()
+
+    def record(self, record: Record) -> None:
+        """Decide something that must last: it changes the state now and is journaled before any reply leaves."""
+        self.history.apply(record)
+        self.effects.records.append(record)
+
+    def reply(self, session: Session, seq: int, kind: type[R], /, **fields: Any) -> None:
+        """Answer the request `seq` of a session."""
+        history = self.history
+        message = kind(
+            job=self.config.job,
+            term=history.term,
+            generation=history.generation,
+            session=session.number,
+            seq=seq,
+            **fields,
+        )
+        self.effects.sends.append((session.connection, message))  # type: ignore[arg-type]
+
+    def fail(self, session: Session, seq: int, error: StrataError) -> None:
+        """Answer the request `seq` with an error."""
+        self.counters[f"errors.{error.code}"] += 1
+        missing: tuple[str, ...] = error.missing if isinstance(error, DeadlineExceededError) else ()
+        joined: tuple[str, ...] = ()
+        left: tuple[str, ...] = ()
+        if isinstance(error, GenerationChangedError):
+            joined, left = error.joined, error.left
+        self.reply(
+            session,
+            seq,
+            ErrorReply,
+            code=error.code,
+            message=str(error),
+            missing=list(missing[:1000]),
+            joined=list(joined[:1000]),
+            left=list(left[:1000]),
+        )
+
+    def publish(self, kind: type[B], /, **fields: Any) -> None:
+        """Announce something on PUB, with the next sequence number."""
+        self.broadcast_seq += 1
+        history = self.history
+        message = kind(
+            job=self.config.job, term=history.term, generation=history.generation, seq=self.broadcast_seq, **fields
+        )
+        self.effects.broadcasts.append(message)  # type: ignore[arg-type]
+
+    def membership_error(self, what: str, *, broken: bool = False) -> GenerationChangedError:
+        """Return the error that tells a caller of `what` that its generation is past."""
+        history = self.history
+        state = f"is {history.generation} now" if history.formed else "is broken, too few workers are left"
+        kind = BarrierBrokenError if broken else GenerationChangedError
+        return kind(
+            f"{what}: the generation {state} (joined: {', '.join(self.last_joined) or 'nobody'}; "
+            f"left: {', '.join(self.last_left) or 'nobody'}); go back to the last commit point and go on",
+            generation=history.generation,
+            joined=self.last_joined,
+            left=self.last_left,
+        )

@@ -1,0 +1,185 @@
+"""The coordinator's shell: poll, drain, step, journal, send, in that order. It decides nothing.
+
+One single-threaded loop owns both sockets and the journal; no reply leaves before what it says is on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import zmq
+
+from strata_zmq.errors import ProtocolError, StrataError
+from strata_zmq.protocol.codec import decode_request, encode
+from strata_zmq.protocol.messages import Broadcast, Reply
+from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
+from strata_zmq.transport.endpoints import ipc_path
+from strata_zmq.transport.sockets import CONTROL, bind, open_socket, raise_file_limit
+
+from .config import CoordinatorConfig
+from .core.core import Core
+from .core.world import CoreConfig, Effects, Received
+from .journal import Journal
+
+__all__ = ["Server", "serve"]
+
+log = logging.getLogger("strata.coordinator")
+
+DRAIN_MAX = 256
+POLL_MS = 50
+PULSE_S = 1.0
+TOPICS = {"epoch": b"epoch", "rebalance": b"rebalance", "checkpoint": b"checkpoint", "tick": b"tick"}
+
+
+class Server:
+    """One coordinator: bound sockets, an open journal, and the loop over them."""
+
+    def __init__(self, config: CoordinatorConfig) -> None:
+        self.config = config
+        raise_file_limit(4096)
+        self._journal = Journal(config.journal)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.setsockopt(zmq.MAX_SOCKETS, 4096)
+        keys = CurveKeys.load(config.curve_keys) if config.curve_keys else None
+        self._gate = accept_job_key_only(self._context, keys) if keys else None
+        self._stopping = False
+        try:
+            self._router = open_socket(self._context, zmq.ROUTER, CONTROL, keys=keys, server=True)
+            self.control_endpoint = bind(self._router, config.control, field="control")
+            self._publisher = open_socket(self._context, zmq.PUB, CONTROL, keys=keys, server=True)
+            self.broadcast_endpoint = bind(self._publisher, config.broadcast, field="broadcast")
+            self._core = Core(self._core_config(), self._journal.replay())
+        except BaseException:
+            self._close()
+            raise
+
+    def serve(self) -> None:
+        """Serve until `stop`; raises StorageError if the journal cannot be written."""
+        router, core = self._router, self._core
+        self._perform(core.start(time.monotonic()))
+        history = core.history
+        log.info(
+            "serving job %s, term %d, generation %d, epoch %d, %d datasets, %d checkpoints, on %s",
+            self.config.job,
+            history.term,
+            history.generation,
+            history.epoch,
+            len(history.datasets),
+            len(history.checkpoints),
+            self.control_endpoint,
+        )
+        pulse_at = 0.0
+        try:
+            while not self._stopping:
+                batch = self._drain() if router.poll(POLL_MS, zmq.POLLIN) else []
+                now = time.monotonic()
+                self._perform(core.step(batch, now))
+                if now >= pulse_at:
+                    pulse_at = now + PULSE_S
+                    self._publish(core.pulse())
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """Ask the loop to end; safe in a signal handler."""
+        self._stopping = True
+
+    def _drain(self) -> list[Received]:
+        """Take what has arrived, at most DRAIN_MAX messages, and answer what cannot be read."""
+        receive, more = self._router.recv, self._router.getsockopt
+        batch: list[Received] = []
+        for _ in range(DRAIN_MAX):
+            try:
+                connection = receive(zmq.DONTWAIT)
+            except zmq.Again:
+                break
+            body = receive()
+            try:
+                if more(zmq.RCVMORE):
+                    self._discard_rest()
+                batch.append(Received(connection, decode_request(body)))
+            except ProtocolError as error:
+                log.warning("refused a frame: %s", error)
+                self._send(connection, self._core.reject(connection, error))
+        return batch
+
+    def _discard_rest(self) -> None:
+        frames = 1
+        while self._router.getsockopt(zmq.RCVMORE):
+            self._router.recv()
+            frames += 1
+        raise ProtocolError(f"a request is one frame, this one has {frames}: send a single MessagePack array")
+
+    def _perform(self, effects: Effects) -> None:
+        if effects.records:
+            self._journal.append(effects.records, self._core.history)
+        for connection, reply in effects.sends:
+            self._send(connection, reply)
+        for broadcast in effects.broadcasts:
+            self._publish(broadcast)
+
+    def _send(self, connection: bytes, reply: Reply) -> None:
+        try:
+            self._router.send(connection, zmq.SNDMORE | zmq.DONTWAIT)
+            self._router.send(encode(reply), zmq.DONTWAIT)
+        except zmq.ZMQError as error:
+            # Gone, or too slow to read its replies: it asks again when it is back.
+            if error.errno not in {zmq.EHOSTUNREACH, zmq.EAGAIN}:
+                raise
+
+    def _publish(self, broadcast: Broadcast) -> None:
+        tag = broadcast.__struct_config__.tag
+        self._publisher.send(TOPICS[str(tag)], zmq.SNDMORE)
+        self._publisher.send(encode(broadcast))
+
+    def _core_config(self) -> CoreConfig:
+        config = self.config
+        base = CoreConfig(wall_offset_s=time.time() - time.monotonic())
+        return replace(
+            base,
+            job=config.job,
+            initial_workers=config.initial_workers,
+            min_workers=config.min_workers,
+            max_workers=config.max_workers,
+            lease_s=config.lease_s,
+            heartbeat_s=config.heartbeat_s,
+            keep_count=config.keep_count,
+            supervisor_token=config.supervisor_token,
+            broadcast_endpoint=self.broadcast_endpoint,
+            server_version=version("strata-zmq"),
+        )
+
+    def _close(self) -> None:
+        for endpoint in (getattr(self, "control_endpoint", ""), getattr(self, "broadcast_endpoint", "")):
+            path = ipc_path(endpoint)
+            if path is not None:
+                Path(path).unlink(missing_ok=True)
+        if self._gate is not None:
+            self._gate.stop()
+        self._context.destroy(linger=100)
+        self._journal.close()
+
+
+def serve(config: CoordinatorConfig, *, on_ready: Callable[[Server], None] | None = None) -> int:
+    """Run a coordinator until SIGINT or SIGTERM; returns the exit status. `on_ready(server)` runs once it is bound."""
+    try:
+        server = Server(config)
+    except StrataError as error:
+        log.error("%s", error)  # noqa: TRY400 - the message is the whole story
+        return 1
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.stop())
+    if on_ready is not None:
+        on_ready(server)
+    try:
+        server.serve()
+    except StrataError as error:
+        log.error("stopping: %s", error)  # noqa: TRY400
+        return 1
+    return 0

@@ -1,0 +1,79 @@
+"""Membership rules: a worker's states as a table, the order of ranks, and when a generation may form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from strata_zmq.errors import InvalidArgumentError
+
+__all__ = ["STATES", "TRANSITIONS", "Quorum", "QuorumPending", "next_state", "quorum", "rank_order"]
+
+STATES = ("UNKNOWN", "INITIALIZING", "IDLE", "LOADING_DATA", "TRAINING", "CHECKPOINTING", "RECOVERING", "FAILED")
+_ACTIVE = ("INITIALIZING", "IDLE", "LOADING_DATA", "TRAINING", "CHECKPOINTING", "RECOVERING")
+
+# (state, stimulus) -> state. A stimulus is `register`, `lost`, `leave`, or the state that a heartbeat reports.
+TRANSITIONS: dict[tuple[str, str], str] = {
+    ("UNKNOWN", "register"): "INITIALIZING",
+    ("FAILED", "register"): "RECOVERING",
+    **{(state, "register"): "RECOVERING" for state in _ACTIVE},
+    **{(state, "lost"): "FAILED" for state in _ACTIVE},
+    **{(state, "leave"): "UNKNOWN" for state in _ACTIVE},
+    # A training loop may move between any two states at any time; only the coordinator decides that it has failed.
+    **{(state, reported): reported for state in _ACTIVE for reported in _ACTIVE},
+}
+
+
+def next_state(worker_id: str, state: str, stimulus: str) -> str:
+    """Return the state that follows; a missing cell of the table is an error that names the worker and both."""
+    found = TRANSITIONS.get((state, stimulus))
+    if found is None:
+        raise InvalidArgumentError(
+            f"worker {worker_id!r} is {state} and cannot take {stimulus!r}: report one of {', '.join(_ACTIVE)}"
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """Enough members: these, in rank order, with the difference to the generation before."""
+
+    members: tuple[str, ...]
+    joined: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumPending:
+    """Not enough members yet."""
+
+    need: int
+    have: int
+
+
+def rank_order(previous: Sequence[str], live: Iterable[str]) -> tuple[str, ...]:
+    """Return `live` in rank order: who was there keeps the order, newcomers follow in the natural order of their ids.
+
+    So rank 0 is always the member that has been there longest: the one to take the model's state from.
+    """
+    alive = set(live)
+    kept = [worker for worker in previous if worker in alive]
+    return (*kept, *sorted(alive.difference(kept), key=_natural))
+
+
+def quorum(previous: Sequence[str], live: Iterable[str], *, need: int) -> Quorum | QuorumPending:
+    """Decide whether `live` workers make a generation, given the members of the one before and how many it needs."""
+    members = rank_order(previous, live)
+    if len(members) < max(need, 1):
+        return QuorumPending(need=max(need, 1), have=len(members))
+    before, after = set(previous), set(members)
+    return Quorum(
+        members=members,
+        joined=tuple(worker for worker in members if worker not in before),
+        left=tuple(worker for worker in previous if worker not in after),
+    )
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
