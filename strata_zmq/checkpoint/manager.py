@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from strata_zmq.checkpoint.chunks import CHUNK_BYTES, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN
-from strata_zmq.checkpoint.restore import Restored, restore, restore_latest, warn_of_fallback
+from strata_zmq.checkpoint.restore import Restored, RestoreReport, restore, restore_latest, warn_of_fallback
 from strata_zmq.checkpoint.saver import BackgroundSaver
 from strata_zmq.checkpoint.store import KEEP_COUNT_MAX, CheckpointStore
 from strata_zmq.domain.names import check_metadata, check_not_negative, check_positive
@@ -48,10 +48,10 @@ class CheckpointInfo:
 class CheckpointManager:
     """Saves training state into a folder without stopping the training, and gets it back bit by bit.
 
-    A state is any tree of dicts, lists and tuples that holds NumPy arrays, torch tensors, numbers, text, bytes, None, or
-    objects with a `state_dict()` (these come back as the dict that it returned). `save` copies the state and returns; a
-    background thread writes, and one small write at the end makes the checkpoint exist. The newest `keep_count` are
-    kept. Checkpoints that a cluster wrote into the folder are listed and loaded alike, rank by rank.
+    A state is any tree of dicts, lists and tuples that holds NumPy arrays, torch tensors, numbers, text, bytes, None,
+    or objects with a `state_dict()` (these come back as the dict that it returned). `save` copies the state and
+    returns; a background thread writes, and one small write at the end makes the checkpoint exist. The newest
+    `keep_count` are kept. Checkpoints that a cluster wrote into the folder are listed and loaded alike, rank by rank.
 
     `path` is a folder (made when first needed) or an open Storage. Nothing is compressed so far: `compression` must be
     None. Errors of a background save are raised by the next `save`, by `wait_pending` or by `close`.
@@ -78,14 +78,14 @@ class CheckpointManager:
             raise InvalidArgumentError(f"path is a {type(path).__name__}: give the path of a folder")
         self._store = CheckpointStore(storage)
         self._saver = BackgroundSaver(self._store, keep_count, chunk_bytes)
-        self._last: Restored | None = None
+        self._last: RestoreReport | None = None
         # A manager that is simply dropped still finishes its saves.
         self._finalizer = weakref.finalize(self, self._saver.close_reporting)
         self._finalizer.atexit = False
 
     @property
-    def last_restore(self) -> Restored | None:
-        """What the last `load` of this manager found: the manifest (step, epoch, metadata, ledger), and what it skipped."""
+    def last_restore(self) -> RestoreReport | None:
+        """What the last `load` found: the manifest (step, epoch, metadata, ledger) and what was skipped."""
         return self._last
 
     def save(
@@ -117,8 +117,8 @@ class CheckpointManager:
         """
         check_not_negative("rank", rank, _STEP_MAX)
         found = self._saver.run(self._load(checkpoint, rank, as_numpy=as_numpy))
-        warn_of_fallback(found)
-        self._last = found
+        warn_of_fallback(found.report)
+        self._last = found.report
         return found.data
 
     def latest(self) -> CheckpointInfo | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from strata_zmq.checkpoint.store import CheckpointStore
     from strata_zmq.domain.manifest import HeadEntry, Manifest, RankIndex
 
-__all__ = ["CheckpointFallbackWarning", "Restored", "restore", "restore_latest", "warn_of_fallback"]
+__all__ = ["CheckpointFallbackWarning", "RestoreReport", "Restored", "restore", "restore_latest", "warn_of_fallback"]
 
 _CHUNKS_AT_ONCE = 4
 
@@ -33,12 +33,19 @@ class CheckpointFallbackWarning(UserWarning):
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
-    """What was loaded: the state, its manifest, and the newer checkpoints that were skipped as (id, reason)."""
+class RestoreReport:
+    """Which checkpoint was loaded, and the newer ones that were skipped as (id, reason)."""
 
-    data: Any
     manifest: Manifest
     skipped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A rank's state and where it came from."""
+
+    data: Any
+    report: RestoreReport
 
 
 async def restore(store: CheckpointStore, entry: HeadEntry, rank: int = 0, *, as_numpy: bool = False) -> Restored:
@@ -51,11 +58,11 @@ async def restore(store: CheckpointStore, entry: HeadEntry, rank: int = 0, *, as
         restored(array, tensor.tag, tensor.path, as_numpy=as_numpy)
         for array, tensor in zip(arrays, index.tensors, strict=True)
     ]
-    return Restored(rebuild(index.skeleton, leaves, name), manifest)
+    return Restored(rebuild(index.skeleton, leaves, name), RestoreReport(manifest))
 
 
 async def restore_latest(store: CheckpointStore, rank: int = 0, *, as_numpy: bool = False) -> Restored:
-    """Load the newest checkpoint that is whole; newer ones that are damaged are listed in `skipped`."""
+    """Load the newest checkpoint that is whole; newer ones that are damaged are listed in the report."""
     entries = await store.entries()
     if not entries:
         raise NotFoundError(f"no checkpoint is committed in {store.storage.url}: save one first, or check the path")
@@ -66,12 +73,12 @@ async def restore_latest(store: CheckpointStore, rank: int = 0, *, as_numpy: boo
         except CheckpointCorruptError as error:
             skipped.append((entry.checkpoint_id, str(error)))
             continue
-        return Restored(found.data, found.manifest, tuple(skipped))
+        return Restored(found.data, RestoreReport(found.report.manifest, tuple(skipped)))
     reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped)
     raise CheckpointCorruptError(f"none of the {len(skipped)} checkpoints in {store.storage.url} is whole: {reasons}")
 
 
-def warn_of_fallback(found: Restored, *, stacklevel: int = 2) -> None:
+def warn_of_fallback(found: RestoreReport, *, stacklevel: int = 2) -> None:
     """Warn, in the caller's name, if newer checkpoints than the one that was loaded are damaged."""
     if found.skipped:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in found.skipped)
