@@ -148,9 +148,6 @@ def test_an_unknown_suite_is_refused_with_the_list(tmp_path: Path) -> None:
         (("sharding", "--json", "/proc/none/f.json"), "--json /proc/none/f.json cannot be written"),
         (("sharding", "--scratch", "/proc/none"), "--scratch /proc/none cannot be written"),
         (("sharding", "--no-html", "--baseline", "compare", "--baseline-file", "no.json"), "no baseline at no.json"),
-            ("sharding", "--no-html", "--baseline", "compare", "--baseline-file", "none.json"),
-            "no baseline at none.json",
-        ),
         (("sharding", "--baseline", "burn"), "invalid choice: 'burn'"),
     ],
 )
