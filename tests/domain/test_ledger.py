@@ -118,6 +118,18 @@ def test_a_batch_may_go_on_in_a_shard_that_it_began_but_not_overlap() -> None:
     assert ledger.cursor(1) == 0
 
 
+@pytest.mark.parametrize("total", [-1, 2**64])
+def test_a_checksum_that_is_no_unsigned_64_bit_integer_is_refused(total: int) -> None:
+    with pytest.raises(InvalidArgumentError, match="checksum"):
+        EpochLedger(10, 10).advance(0, 0, 10, total, "a")
+
+
+def test_a_certificate_denies_an_epoch_that_has_the_checksum_but_not_the_count() -> None:
+    ledger = EpochLedger(10, 10)
+    ledger.advance(0, 0, 9, dataset_checksum(10), "a")
+    assert not ledger.certificate().exactly_once(dataset_checksum(10))
+
+
 def test_a_certificate_denies_an_epoch_whose_checksum_is_not_the_datasets() -> None:
     ledger = EpochLedger(10, 10)
     ledger.advance(0, 0, 10, checksum(np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 8])), "a")

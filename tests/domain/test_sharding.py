@@ -119,6 +119,20 @@ def test_the_order_in_which_members_are_listed_is_of_no_account(
     assert np.array_equal(first.owners, second.owners)
 
 
+def test_a_journal_replays_to_the_same_owners_in_every_release() -> None:
+    before = assign(12, ["a", "b", "c"], seed=42)
+    assert before.owners.tolist() == [0, 1, 0, 1, 2, 2, 2, 2, 1, 1, 0, 0]
+    after, _ = reassign(before, ["a", "c", "d"], seed=42)
+    assert after.owners.tolist() == [0, 2, 0, 2, 1, 1, 1, 1, 2, 2, 0, 0]
+
+
+def test_without_workers_nobody_owns_anything() -> None:
+    assignment = assign(5, [], seed=1)
+    assert assignment.workers == ()
+    assert assignment.counts().size == 0
+    assert {assignment.owner_of(shard) for shard in range(5)} == {None}
+
+
 def test_when_all_leave_the_shards_wait_for_the_next_worker() -> None:
     before = assign(10, NAMES[:2], seed=1)
     nobody, movement = reassign(before, [], seed=1)
