@@ -12,33 +12,23 @@ import fcntl
 import math
 import mmap
 import os
-import socket
-import struct
-from array import array
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from strata_zmq.errors import (
-    DeadlineExceededError,
-    InvalidArgumentError,
-    PeerLostError,
-    ProtocolError,
-    ResourceExhaustedError,
-)
+from strata_zmq.errors import InvalidArgumentError, ProtocolError, ResourceExhaustedError
+from strata_zmq.feed.descriptors import LABEL_BYTES_MAX, recv_descriptors, send_descriptors
 from strata_zmq.feed.memory import available_memory
 
 if TYPE_CHECKING:
+    import socket
     from types import TracebackType
 
     from numpy.typing import DTypeLike, NDArray
 
 __all__ = ["LABEL_BYTES_MAX", "MemfdSegment", "recv_segment", "send_segment"]
 
-LABEL_BYTES_MAX = 4096
 _NAME_BYTES_MAX = 200  # the kernel allows 249
-_GREETING = struct.Struct("!4sIQ")  # magic, label bytes, segment bytes
-_MAGIC = b"STSG"
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _MADV_POPULATE_WRITE = 23  # Linux 5.14; the mmap module has no name for it before Python 3.15
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -170,69 +160,18 @@ def send_segment(sock: socket.socket, segment: MemfdSegment, label: bytes, *, ti
     """Hand `segment` to the process at the other end of a connected AF_UNIX stream socket.
 
     `label` (at most LABEL_BYTES_MAX bytes) says what it is for. The sender keeps its own mapping and may close it
-    at once: the memory lives while either side holds it.
+    at once: the memory lives while either side holds it. Errors are those of `send_descriptors`.
     """
-    if len(label) > LABEL_BYTES_MAX:
-        raise InvalidArgumentError(f"segment label: at most {LABEL_BYTES_MAX} bytes, got {len(label)}")
-    if sock.family != socket.AF_UNIX:
-        raise InvalidArgumentError("segment: only an AF_UNIX socket carries descriptors")
-    message = _GREETING.pack(_MAGIC, len(label), segment.size) + label
-    before = sock.gettimeout()
-    sock.settimeout(timeout_s)
-    try:
-        sent = socket.send_fds(sock, [message], [segment.fd])
-        sock.sendall(message[sent:])
-    except TimeoutError as error:
-        raise _late("take", label, timeout_s) from error
-    except OSError as error:
-        raise PeerLostError(f"segment {label!r}: the receiver is gone ({error.strerror})") from error
-    finally:
-        sock.settimeout(before)
+    send_descriptors(sock, [segment.fd], label, timeout_s=timeout_s)
 
 
 def recv_segment(sock: socket.socket, *, timeout_s: float = 10.0, writable: bool = True) -> tuple[MemfdSegment, bytes]:
     """Return the next segment and its label, sent by `send_segment` over the same AF_UNIX stream socket.
 
-    Raises PeerLostError when the sender has closed, DeadlineExceededError after `timeout_s`, and ProtocolError for
-    anything that is not a sealed segment of the announced size.
+    Errors are those of `recv_descriptors`; a descriptor that is no sealed segment is a ProtocolError.
     """
-    before = sock.gettimeout()
-    sock.settimeout(timeout_s)
-    fds: list[int] = []
-    try:
-        size, label = _greeting(sock, fds)
-    except BaseException as error:
-        for fd in fds:
-            os.close(fd)
-        if isinstance(error, TimeoutError):
-            raise _late("send", b"", timeout_s) from error
-        if isinstance(error, OSError):
-            raise PeerLostError(f"segment: the sender is gone ({error.strerror})") from error
-        raise
-    finally:
-        sock.settimeout(before)
-    return MemfdSegment.attach(fds[0], size, writable=writable), label
-
-
-def _greeting(sock: socket.socket, fds: list[int]) -> tuple[int, bytes]:
-    """Read one announcement, appending what descriptors arrive to `fds`; return the size and the label."""
-    # Exactly the fixed part first: a stream may join it with what follows, and the descriptor rides on its first byte.
-    # socket.recv_fds would drop the CLOEXEC flag, and every later child would hold the memory.
-    item = array("i").itemsize
-    head, ancillary, flags, _ = sock.recvmsg(_GREETING.size, socket.CMSG_SPACE(item), socket.MSG_CMSG_CLOEXEC)
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds += array("i", data[: len(data) - len(data) % item])
-    head += _exactly(sock, _GREETING.size - len(head), started=bool(head))
-    magic, label_bytes, size = _GREETING.unpack(head)
-    if magic != _MAGIC or label_bytes > LABEL_BYTES_MAX:
-        raise ProtocolError("segment: the other end does not speak send_segment's format")
-    label = _exactly(sock, label_bytes, started=True)
-    if len(fds) != 1 or flags & socket.MSG_CTRUNC:
-        raise ProtocolError(
-            f"segment {label!r}: one descriptor expected, got {len(fds)}; is the limit on open files reached?"
-        )
-    return size, label
+    (fd,), label = recv_descriptors(sock, 1, timeout_s=timeout_s)
+    return MemfdSegment.attach(fd, writable=writable), label
 
 
 def _whole_pages(size: int) -> int:
@@ -246,22 +185,6 @@ def _sealed_size(fd: int, announced: int | None) -> int:
     if actual == 0 or (announced is not None and _whole_pages(announced) != actual):
         raise ProtocolError(f"segment: {announced} bytes were announced, the descriptor holds {actual}")
     return actual
-
-
-def _exactly(sock: socket.socket, count: int, *, started: bool) -> bytes:
-    got = bytearray()
-    while len(got) < count:
-        piece = sock.recv(count - len(got))
-        if not piece:
-            where = "in the middle of a segment" if started else "before sending a segment"
-            raise PeerLostError(f"segment: the sender closed {where}")
-        got += piece
-    return bytes(got)
-
-
-def _late(verb: str, label: bytes, timeout_s: float) -> DeadlineExceededError:
-    text = f"segment {label!r}" if label else "segment"
-    return DeadlineExceededError(f"{text}: the other end did not {verb} it within {timeout_s} s", missing=("peer",))
 
 
 def _no_room(name: str, size: int, reason: str) -> ResourceExhaustedError:

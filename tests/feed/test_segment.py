@@ -174,13 +174,13 @@ def test_a_silent_a_closed_and_a_babbling_sender_each_have_their_error(pair):
 def test_descriptors_that_nobody_asked_for_are_not_kept(pair):
     left, right = pair
     before = len(list(Path("/proc/self/fd").iterdir()))
+    head = b"STFD" + (3).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"x"
     with MemfdSegment.create("strata-test", 4096) as segment:
-        message = b"STSG" + (1).to_bytes(4, "big") + (4096).to_bytes(8, "big") + b"x"
-        left.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [segment.fd] * 3))])
-        with pytest.raises(ProtocolError, match="descriptor"):
+        left.sendmsg([head], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [segment.fd] * 3))])
+        with pytest.raises(ProtocolError, match="1 expected, 3 announced"):
             recv_segment(right)
-    left.sendall(message)
-    with pytest.raises(ProtocolError, match="got 0"):
+    left.sendall(b"STFD" + (1).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"x")
+    with pytest.raises(ProtocolError, match="0 received"):
         recv_segment(right)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
