@@ -1,0 +1,153 @@
+"""The `strata` command: its subcommands and their options. It starts nothing itself and imports what is asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from strata_zmq.workers.launcher.entry import EXIT_USAGE, complain, guarded
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="strata",
+    help="A message-bus runtime for distributed training.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# These hand everything on, --help included, to a process that knows its own options.
+_FORWARD = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+# Everything after the script is the script's.
+_SCRIPT = {"ignore_unknown_options": False, "allow_interspersed_args": False}
+_Arguments = Annotated[list[str] | None, typer.Argument(show_default=False)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (by default the process's own) and return its exit code."""
+
+    def command() -> int:
+        try:
+            result = app(args=argv, prog_name="strata", standalone_mode=False)
+        except typer.TyperException as error:
+            if error.format_message():  # without a subcommand, the help has said everything
+                complain(f"{error.format_message()} (strata --help)")
+            return EXIT_USAGE
+        return result if isinstance(result, int) else 0
+
+    return guarded(command)
+
+
+def _become(module: str, *args: str) -> None:
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *args])  # noqa: S606 - no shell is wanted
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        from strata_zmq import __version__
+
+        typer.echo(f"strata {__version__}")
+        raise typer.Exit
+
+
+@app.command(context_settings=_SCRIPT)
+def run(
+    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="A training script (with -m: a module).")],
+    args: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its arguments.", show_default=False)
+    ] = None,
+    workers: Annotated[int, typer.Option("-n", "--workers", help="Worker processes.")] = 1,
+    module: Annotated[bool, typer.Option("-m", "--module", help="SCRIPT is a module, as in python -m.")] = False,
+    writers: Annotated[int, typer.Option(help="Storage writer processes; 0 for a job without checkpoints.")] = 1,
+    min_workers: Annotated[int, typer.Option(help="Fewer than that, and the rest waits.")] = 1,
+    max_restarts: Annotated[int, typer.Option(help="Restarts of each worker before the job fails.")] = 3,
+    tcp: Annotated[bool, typer.Option("--tcp", help="Loopback TCP instead of ipc in a private folder.")] = False,
+    port: Annotated[int, typer.Option(help="With --tcp: this port and the next; 0 takes free ones.")] = 0,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Keep journal and logs here; a later run resumes from it.", show_default=False)
+    ] = None,
+    checkpoint_path: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where checkpoints go; by default ./checkpoints, or --run-dir/checkpoints.", show_default=False
+        ),
+    ] = None,
+    keep: Annotated[int, typer.Option(help="Checkpoints to keep.")] = 5,
+    job: Annotated[str, typer.Option(help="The job's name; by default the script's.", show_default=False)] = "",
+    grace: Annotated[float, typer.Option(help="Seconds that workers get to end themselves.")] = 10.0,
+    lease: Annotated[float, typer.Option(help="Seconds of silence after which a worker counts as lost.")] = 3.0,
+    progress: Annotated[
+        Literal["auto", "live", "plain", "off"], typer.Option(help="auto: live on a terminal, plain lines elsewhere.")
+    ] = "auto",
+    progress_interval: Annotated[float, typer.Option(help="Seconds between plain lines.")] = 10.0,
+) -> int:
+    """Run a job on this machine: a coordinator, storage writers and N workers."""
+    from strata_zmq.workers.launcher.job import Limits
+    from strata_zmq.workers.launcher.options import RunOptions
+    from strata_zmq.workers.launcher.supervisor import Supervisor
+
+    options = RunOptions(
+        script=script,
+        args=tuple(args or ()),
+        module=module,
+        workers=workers,
+        writers=writers,
+        min_workers=min_workers,
+        tcp=tcp,
+        port=port,
+        run_dir=run_dir,
+        checkpoint_path=checkpoint_path,
+        job=job,
+        lease_s=lease,
+        keep_count=keep,
+        progress=progress,
+        progress_interval_s=progress_interval,
+        limits=Limits(worker_restarts=max_restarts, grace_s=grace),
+    )
+    return Supervisor(options).run()
+
+
+@app.command(context_settings=_FORWARD, add_help_option=False)
+def coordinator(args: _Arguments = None) -> None:
+    """Serve as a job's coordinator."""
+    _become("strata_zmq.coordinator", *(args or ()))
+
+
+@app.command(context_settings=_FORWARD, add_help_option=False)
+def worker(args: _Arguments = None) -> None:
+    """Run a script as one worker of a job, or stay registered and idle."""
+    _become("strata_zmq.workers", "worker", *(args or ()))
+
+
+@app.command(context_settings=_FORWARD, add_help_option=False)
+def writer(args: _Arguments = None) -> None:
+    """Serve as a storage writer: take chunks from workers, make them durable, acknowledge."""
+    _become("strata_zmq.workers", "writer", *(args or ()))
+
+
+@app.command(context_settings=_FORWARD, add_help_option=False)
+def bench(args: _Arguments = None) -> None:
+    """Measure this machine: every figure beside its limit and a peer."""
+    _become("strata_zmq.bench", *(args or ()))
+
+
+@app.command()
+def status(
+    coordinator_url: Annotated[str, typer.Option(envvar="COORDINATOR_URL", help="host:port or ipc:///path.")] = (
+        "localhost:50051"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="The whole snapshot as JSON.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 5.0,
+) -> None:
+    """Print what the coordinator knows: workers, datasets, barriers, checkpoints."""
+    from strata_zmq.workers.launcher.snapshot import print_status
+
+    print_status(coordinator_url, as_json=as_json, timeout_s=timeout)

@@ -1,0 +1,55 @@
+"""The command lines of the processes that a run is made of.
+
+Owns their spelling; never starts one. A run takes them as a value, so that a test can put others in their place.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .options import RunOptions
+from .process import Child
+
+__all__ = ["Commands", "Endpoints"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the coordinator listens: `tcp://127.0.0.1:50051` or `ipc:///path`, for requests and for broadcasts."""
+
+    control: str
+    broadcast: str
+
+
+def _coordinator(endpoints: Endpoints, journal: Path, options: RunOptions) -> list[str]:
+    return [
+        *(sys.executable, "-m", "strata_zmq.coordinator", "--job", options.job_name),
+        *("--control", endpoints.control, "--broadcast", endpoints.broadcast, "--journal", str(journal)),
+        *("--initial-workers", str(options.workers), "--min-workers", str(options.min_workers)),
+        *("--lease-s", f"{options.lease_s:g}", "--keep-count", str(options.keep_count)),
+        *("--ready-fd", Child.READY_FD),
+    ]
+
+
+def _writer(coordinator_url: str, path: Path, writer_id: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "strata_zmq.workers", "writer", "--coordinator-url", coordinator_url),
+        *("--path", str(path), "--writer-id", writer_id, "--ready-fd", Child.READY_FD),
+    ]
+
+
+def _worker(options: RunOptions) -> list[str]:
+    program = ("-m", options.script) if options.module else (options.script,)
+    return [sys.executable, *program, *options.args]
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """One builder of an argument list per role; `Child.READY_FD` stands for the number of the ready pipe."""
+
+    coordinator: Callable[[Endpoints, Path, RunOptions], list[str]] = _coordinator
+    writer: Callable[[str, Path, str], list[str]] = _writer
+    worker: Callable[[RunOptions], list[str]] = _worker

@@ -1,0 +1,99 @@
+"""The folders of a run: made, checked for writing, locked against a second run, and removable as one.
+
+Owns paths and their errors; never knows what is kept in them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from strata_zmq.errors import AlreadyExistsError, InvalidArgumentError, StorageError
+
+__all__ = ["MAX_SOCKET_PATH_BYTES", "Folders", "make_folders", "writable_folder"]
+
+MAX_SOCKET_PATH_BYTES = 107  # unix(7): sun_path holds 108 bytes with its NUL
+_LONGEST_SOCKET_NAME = 32
+_LOCK_WAIT_S = 8.0  # longer than a warden needs to end what a killed supervisor has left
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where a run keeps things.
+
+    `scratch` (0700) holds sockets and is removed at the end; `run` holds the journal and, when it is kept, logs. It
+    lies in `scratch` unless a place for it was named. `lock_fd` holds the lock on a kept folder.
+    """
+
+    scratch: Path
+    run: Path
+    kept: bool
+    lock_fd: int | None
+
+
+def writable_folder(path: Path, option: str) -> Path:
+    """Make `path` a folder that can be written and return its absolute form; raises StorageError naming `option`."""
+    path = path.absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise StorageError(f"{option} {path} cannot be written: {error.strerror}; name a folder that can") from None
+    return path
+
+
+def make_folders(run_dir: Path | None) -> Folders:
+    """Make a run's folders; raises StorageError, or AlreadyExistsError when another run holds `run_dir`."""
+    run, lock_fd = None, None
+    if run_dir is not None:
+        run = writable_folder(run_dir, "--run-dir")
+        lock_fd = _lock(run)
+    scratch = _scratch()
+    if run is None:
+        run = scratch / "run"
+        run.mkdir()
+    return Folders(scratch=scratch, run=run, kept=run_dir is not None, lock_fd=lock_fd)
+
+
+def _scratch() -> Path:
+    base = tempfile.gettempdir()
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix="strata-", dir=base))
+    except OSError as error:
+        raise StorageError(
+            f"TMPDIR {base} cannot be written: {error.strerror}; set TMPDIR to a folder that can"
+        ) from None
+    length = len(os.fsencode(scratch)) + 1 + _LONGEST_SOCKET_NAME
+    if length > MAX_SOCKET_PATH_BYTES or "\n" in base:
+        scratch.rmdir()
+        raise InvalidArgumentError(
+            f"TMPDIR {base!r} is too long for socket paths of {MAX_SOCKET_PATH_BYTES} bytes, or holds a line break: "
+            "set TMPDIR to a shorter path such as /tmp"
+        )
+    return scratch
+
+
+def _lock(run: Path) -> int:
+    """Lock the folder for one run; waits a few seconds for a killed run's warden to let go."""
+    lock_fd = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            holder = os.read(lock_fd, 32).decode(errors="replace").strip() or "unknown"
+            os.close(lock_fd)
+            raise AlreadyExistsError(
+                f"--run-dir {run} is in use by process {holder}: wait for it, stop it, or name another folder"
+            ) from None
+        os.ftruncate(lock_fd, 0)
+        os.pwrite(lock_fd, b"%d\n" % os.getpid(), 0)
+        return lock_fd

@@ -1,0 +1,345 @@
+"""A job's decisions: who is started, restarted, signalled and reported, and with which code the run ends.
+
+Owns the rules as events in, effects out; never knows a process, a socket or a clock (`now` comes in as a value, in
+seconds on any steady clock).
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+__all__ = ["Effect", "Finish", "Job", "Limits", "Member", "Phase", "Report", "Say", "Signal", "Spawn", "exit_code"]
+
+Role = Literal["coordinator", "writer", "worker"]
+Ladder = tuple[tuple[signal.Signals, float], ...]
+
+
+class Phase(Enum):
+    """Where the job stands."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDING = "ending"
+    DONE = "done"
+
+
+class MemberState(Enum):
+    """Where one child process stands."""
+
+    ABSENT = "absent"
+    STARTING = "starting"
+    UP = "up"
+    LOST = "lost"  # dead; its restart waits until the coordinator has been told
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How often and how long: restarts as counts per member, everything else in seconds."""
+
+    worker_restarts: int = 3
+    service_restarts: int = 3
+    ready_s: float = 30.0
+    report_s: float = 5.0
+    grace_s: float = 10.0
+    drain_s: float = 10.0
+    terminate_s: float = 3.0
+    kill_s: float = 5.0
+
+
+@dataclass(slots=True)
+class Member:
+    """One child process over all its lives; `restarts` counts those after the first."""
+
+    name: str
+    role: Role
+    index: int
+    state: MemberState = MemberState.ABSENT
+    restarts: int = 0
+    ever_ready: bool = False
+    deadline: float | None = None
+    reason: str = ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether a process of this name exists."""
+        return self.state in {MemberState.STARTING, MemberState.UP}
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start the member's process; `restarts` is 0 for its first life."""
+
+    name: str
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send `signum` to the member's process group."""
+
+    name: str
+    signum: signal.Signals
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the coordinator that this worker's process is dead; answer with `Job.reported`."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Tell the person one line."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The job is over and no child is left; `code` is the run's exit code."""
+
+    code: int
+    outcome: str
+
+
+Effect = Spawn | Signal | Report | Say | Finish
+
+
+def exit_code(code: int) -> int:
+    """Return the shell's form of a wait status: 128 + signal when `code` is negative, else `code`."""
+    return 128 - code if code < 0 else code
+
+
+def describe_exit(code: int) -> str:
+    """Return "was killed by SIGKILL" for -9, "exited with code 3" for 3."""
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+@dataclass(slots=True)
+class Job:
+    """The state of one run. Each method takes one event and returns what has to be done, in order."""
+
+    workers: int
+    writers: int
+    limits: Limits = field(default_factory=Limits)
+    phase: Phase = Phase.STARTING
+    members: dict[str, Member] = field(default_factory=dict)
+    code: int = 0
+    outcome: str = ""
+    _signals: int = 0
+    _ladders: dict[Role, Ladder] = field(default_factory=dict)
+    _stage: Role | None = None
+    _rung: int = 0
+    _rung_deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        names: list[tuple[Role, int]] = [("coordinator", 0)]
+        names += [("writer", index) for index in range(self.writers)]
+        names += [("worker", index) for index in range(self.workers)]
+        for role, index in names:
+            name = role if role == "coordinator" else f"{role}-{index}"
+            self.members[name] = Member(name=name, role=role, index=index)
+
+    def begin(self, now: float) -> list[Effect]:
+        """Start the coordinator; writers and workers follow as those before them are ready."""
+        return self._advance(now)
+
+    def ready(self, name: str, now: float) -> list[Effect]:
+        """Take in that a service has said that it serves."""
+        member = self.members[name]
+        if member.state is not MemberState.STARTING:
+            return []
+        member.state, member.ever_ready, member.deadline = MemberState.UP, True, None
+        return self._advance(now)
+
+    def exited(self, name: str, code: int, now: float) -> list[Effect]:
+        """Take in that a member's process ended; `code` is negative for a signal, as in `subprocess`."""
+        member = self.members[name]
+        member.deadline = None
+        if self.phase in {Phase.ENDING, Phase.DONE}:
+            member.state = MemberState.DONE
+            return self._advance(now)
+        if member.role == "worker":
+            return self._worker_exited(member, code, now)
+        return self._service_exited(member, code, now)
+
+    def reported(self, name: str, now: float) -> list[Effect]:
+        """Take in that the coordinator knows of a worker's death (or could not be told): restart it."""
+        member = self.members[name]
+        if self.phase is not Phase.RUNNING or member.state is not MemberState.LOST:
+            return []
+        return [self._spawn(member, now)]
+
+    def interrupted(self, signum: signal.Signals, now: float) -> list[Effect]:
+        """Take in a signal to the supervisor: the first ends the job in order, the second at once."""
+        self._signals += 1
+        if self.phase is Phase.DONE:
+            return []
+        if self._signals > 1:
+            effects: list[Effect] = [Say(f"{signum.name} again: killing everything")]
+            effects += [Signal(member.name, signal.SIGKILL) for member in self.members.values() if member.alive]
+            self._ladders = dict.fromkeys(self._ladders, ((signal.SIGKILL, self.limits.kill_s),))
+            self._rung, self._rung_deadline = 0, now + self.limits.kill_s
+            return effects
+        reason = f"{signum.name} received"
+        if self.phase is Phase.ENDING:
+            self.code, self.outcome = 128 + signum, reason
+            return [Say(f"{reason}; the job is ending already, once more kills everything")]
+        graceful: Ladder = ((signal.SIGTERM, self.limits.grace_s),)
+        if signum is signal.SIGINT:
+            graceful = ((signal.SIGINT, self.limits.grace_s), (signal.SIGTERM, self.limits.terminate_s))
+        say = Say(f"{reason}: stopping the workers (up to {self.limits.grace_s:g} s; once more kills them)")
+        return [say, *self._end(128 + signum, reason, now, graceful)]
+
+    def tick(self, now: float) -> list[Effect]:
+        """Act on every deadline that has passed."""
+        effects: list[Effect] = []
+        for member in self.members.values():
+            if member.deadline is None or now < member.deadline:
+                continue
+            member.deadline = None
+            if member.state is MemberState.STARTING:
+                member.reason = f"was not ready within {self.limits.ready_s:g} s"
+                effects.append(Signal(member.name, signal.SIGKILL))
+            elif member.state is MemberState.LOST:
+                effects.append(
+                    Say(f"the coordinator has not confirmed the loss of {member.name}; restarting it anyway")
+                )
+                effects += self.reported(member.name, now)
+        if self._rung_deadline is not None and now >= self._rung_deadline:
+            effects += self._climb(now)
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """Return when `tick` has to be called at the latest, or None when nothing is awaited."""
+        waits = [member.deadline for member in self.members.values() if member.deadline is not None]
+        if self._rung_deadline is not None:
+            waits.append(self._rung_deadline)
+        return min(waits, default=None)
+
+    # ---- losses --------------------------------------------------------------------------------------------------
+
+    def _worker_exited(self, member: Member, code: int, now: float) -> list[Effect]:
+        story = describe_exit(code)
+        if code == 0:
+            member.state = MemberState.DONE
+            return [Report(member.name, story), *self._advance(now)]
+        report = Report(member.name, story)
+        if member.restarts < self.limits.worker_restarts:
+            member.state, member.deadline = MemberState.LOST, now + self.limits.report_s
+            left = self.limits.worker_restarts - member.restarts - 1
+            return [report, Say(f"{member.name} {story}; restarting it ({left} more restarts allowed)")]
+        member.state = MemberState.FAILED
+        reason = f"{member.name} {story} after {member.restarts} restarts"
+        return [report, Say(f"{reason}; stopping the others"), *self._end(exit_code(code), reason, now)]
+
+    def _service_exited(self, member: Member, code: int, now: float) -> list[Effect]:
+        story = member.reason or describe_exit(code)
+        member.reason = ""
+        if not member.ever_ready:
+            member.state = MemberState.FAILED
+            reason = f"the {member.name} did not start: it {story}; its log lines above say why"
+            return [Say(reason), *self._end(1, reason, now)]
+        if member.restarts < self.limits.service_restarts:
+            say = Say(f"the {member.name} {story}; restarting it")
+            return [say, self._spawn(member, now)]
+        member.state = MemberState.FAILED
+        reason = f"the {member.name} {story} after {member.restarts} restarts"
+        return [Say(f"{reason}; stopping the job"), *self._end(1, reason, now)]
+
+    def _spawn(self, member: Member, now: float) -> Spawn:
+        if member.state is not MemberState.ABSENT:
+            member.restarts += 1
+        if member.role == "worker":
+            member.state, member.deadline = MemberState.UP, None
+        else:
+            member.state, member.deadline = MemberState.STARTING, now + self.limits.ready_s
+        return Spawn(member.name, member.restarts)
+
+    # ---- the order of starting and ending ------------------------------------------------------------------------
+
+    def _of(self, role: Role) -> list[Member]:
+        return [member for member in self.members.values() if member.role == role]
+
+    def _advance(self, now: float) -> list[Effect]:
+        if self.phase is Phase.STARTING:
+            return self._start_next(now)
+        if self.phase is Phase.RUNNING:
+            if all(member.state is MemberState.DONE for member in self._of("worker")):
+                return self._end(0, f"all {self.workers} workers finished", now)
+            return []
+        if self.phase is Phase.ENDING:
+            return self._end_next(now)
+        return []
+
+    def _start_next(self, now: float) -> list[Effect]:
+        for role in ("coordinator", "writer", "worker"):
+            members = self._of(role)
+            if role == "worker":
+                self.phase = Phase.RUNNING
+                return [self._spawn(member, now) for member in members]
+            if any(member.state is MemberState.ABSENT for member in members):
+                return [self._spawn(member, now) for member in members]
+            if not all(member.state is MemberState.UP for member in members):
+                return []
+        return []
+
+    def _end(self, code: int, outcome: str, now: float, workers: Ladder | None = None) -> list[Effect]:
+        self.phase, self.code, self.outcome = Phase.ENDING, code, outcome
+        kill = ((signal.SIGKILL, self.limits.kill_s),)
+        self._ladders = {
+            "worker": (*(workers or ((signal.SIGTERM, self.limits.grace_s),)), *kill),
+            "writer": ((signal.SIGTERM, self.limits.drain_s), *kill),
+            "coordinator": ((signal.SIGTERM, self.limits.terminate_s), *kill),
+        }
+        for member in self.members.values():
+            member.deadline = None
+            if member.state is MemberState.LOST:
+                member.state = MemberState.DONE
+        return self._end_next(now)
+
+    def _end_next(self, now: float) -> list[Effect]:
+        """Workers first, then the writers that drain what they sent, then the coordinator that records it."""
+        for role in ("worker", "writer", "coordinator"):
+            if not any(member.alive for member in self._of(role)):
+                continue
+            if role == self._stage:
+                return []
+            self._stage, self._rung, self._rung_deadline = role, -1, None
+            return self._climb(now)
+        self.phase, self._rung_deadline = Phase.DONE, None
+        return [Finish(self.code, self.outcome)]
+
+    def _climb(self, now: float) -> list[Effect]:
+        """Send the next signal of the present stage's ladder; past its end give up on who is left."""
+        if self._stage is None:
+            return []
+        self._rung += 1
+        ladder = self._ladders[self._stage]
+        left = [member for member in self._of(self._stage) if member.alive]
+        if self._rung < len(ladder):
+            signum, wait_s = ladder[self._rung]
+            self._rung_deadline = now + wait_s
+            effects: list[Effect] = [Signal(member.name, signum) for member in left]
+            if self._rung > 0:
+                names = ", ".join(member.name for member in left)
+                effects.insert(0, Say(f"{names} still running: sending {signum.name}"))
+            return effects
+        for member in left:
+            member.state = MemberState.FAILED
+        gone = Say(
+            f"{', '.join(member.name for member in left)} did not die of SIGKILL within {self.limits.kill_s:g} s"
+        )
+        return [gone, *self._end_next(now)]

@@ -1,0 +1,92 @@
+"""What a person asks of `strata run`, checked before anything is started.
+
+Owns the limits and their messages; never starts or makes anything.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Literal
+
+from strata_zmq.errors import InvalidArgumentError
+
+from .job import Limits
+
+__all__ = ["MAX_WORKERS", "Progress", "RunOptions"]
+
+MAX_WORKERS = 1024
+MAX_WRITERS = 64
+_JOB = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+Progress = Literal["auto", "live", "plain", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """One run: `workers` copies of a script (or, with `module`, of an importable module) with `args`.
+
+    `port` 0 takes free ports; it counts only with `tcp`. Raises InvalidArgumentError for what is outside its limits.
+    """
+
+    script: str
+    args: tuple[str, ...] = ()
+    module: bool = False
+    workers: int = 1
+    writers: int = 1
+    min_workers: int = 1
+    tcp: bool = False
+    port: int = 0
+    run_dir: Path | None = None
+    checkpoint_path: Path | None = None
+    job: str = ""
+    lease_s: float = 3.0
+    keep_count: int = 5
+    progress: Progress = "auto"
+    progress_interval_s: float = 10.0
+    limits: Limits = Limits()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        _within("-n", self.workers, 1, MAX_WORKERS)
+        _within("--writers", self.writers, 0, MAX_WRITERS)
+        _within("--min-workers", self.min_workers, 1, self.workers)
+        _within("--max-restarts", self.limits.worker_restarts, 0, 1_000_000)
+        _within("--port", self.port, 0, 65_534)
+        _within("--grace", self.limits.grace_s, 0, 86_400)
+        _within("--keep", self.keep_count, 1, 1_000_000)
+        _within("--lease", self.lease_s, 0.1, 86_400)
+        if self.job and not _JOB.fullmatch(self.job):
+            raise InvalidArgumentError(f"--job {self.job!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ . -")
+        if self.module:
+            self._check_module()
+        elif not Path(self.script).is_file():
+            raise InvalidArgumentError(f"{self.script}: no such script; name a Python file, or a module with -m")
+
+    def _check_module(self) -> None:
+        # Only the first part is looked for: finding a submodule would run its package's code in this process.
+        # `python -m` puts the current folder on the path, the `strata` command does not.
+        package = self.script.partition(".")[0]
+        if PathFinder.find_spec(package, [str(Path.cwd()), *sys.path]) is None:
+            raise InvalidArgumentError(f"-m {self.script}: no module {package!r} here or installed")
+
+    @property
+    def job_name(self) -> str:
+        """The job's name: as given, or made of the script's."""
+        if self.job:
+            return self.job
+        stem = self.script if self.module else Path(self.script).stem
+        return re.sub(r"[^A-Za-z0-9_.-]", "-", stem)[:128] or "job"
+
+    def store(self) -> Path:
+        """Where checkpoints go: as given, else in the run folder that is kept, else ./checkpoints."""
+        if self.checkpoint_path is not None:
+            return self.checkpoint_path
+        return (self.run_dir or Path()) / "checkpoints"
+
+
+def _within(option: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InvalidArgumentError(f"{option} {value:g} is outside {low:g} to {high:g}")

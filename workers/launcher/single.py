@@ -1,0 +1,71 @@
+"""`strata worker`: one worker of a job that runs elsewhere, with a script or without one.
+
+Owns that command's options; never knows what the script does. Without a script the worker registers, heartbeats and
+waits, so that a connection can be seen to work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import NoReturn
+
+from strata_zmq.errors import InvalidArgumentError
+
+__all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InvalidArgumentError(f"{message} ({self.prog} --help)")
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns 0 after an interrupt. With a script this process becomes the script."""
+    parser = _Parser(
+        prog="strata worker", description="Run SCRIPT as one worker of a job, or stay registered and idle."
+    )
+    parser.add_argument("--coordinator-url", default=os.environ.get("COORDINATOR_URL", "localhost:50051"))
+    parser.add_argument(
+        "--worker-id", default=os.environ.get("WORKER_ID", ""), help="default: host name and process id"
+    )
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for the coordinator (default 10)")
+    parser.add_argument("-m", "--module", action="store_true", help="SCRIPT is a module, as in python -m")
+    parser.add_argument("script", nargs="?", metavar="SCRIPT", help="a training script")
+    parser.add_argument("args", nargs=argparse.REMAINDER, metavar="ARGS", help="its arguments")
+    options = parser.parse_args(argv)
+    if options.script is not None:
+        _become(options)
+    return _idle(options.coordinator_url, options.worker_id, options.timeout)
+
+
+def _become(options: argparse.Namespace) -> NoReturn:
+    if not options.module and not os.path.isfile(options.script):  # noqa: PTH113 - one look at a string
+        raise InvalidArgumentError(f"{options.script}: no such script; name a Python file, or a module with -m")
+    os.environ["COORDINATOR_URL"] = options.coordinator_url
+    if options.worker_id:
+        os.environ["WORKER_ID"] = options.worker_id
+    program = ["-m", options.script] if options.module else [options.script]
+    os.execv(sys.executable, [sys.executable, *program, *options.args])  # noqa: S606 - no shell is wanted
+
+
+def _idle(url: str, worker_id: str, timeout_s: float) -> int:
+    from strata_zmq.workers.session import WorkerIdentity, WorkerSession
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    stop = threading.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stop.set())
+    identity = WorkerIdentity(worker_id=worker_id or WorkerIdentity.default_id())
+    session = WorkerSession(identity, url)
+    session.connect(timeout_s)
+    try:
+        print(f"{identity.worker_id} is registered at {url}; interrupt to leave", flush=True)
+        stop.wait()
+    finally:
+        session.close()
+    return 0
