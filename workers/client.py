@@ -113,8 +113,8 @@ class CoordinatorClient:
         if not self._ready.wait(timeout_s):
             self.close()
             raise UnavailableError(
-                f"no coordinator answers at {self.endpoint} within {timeout_s:g} s: start one with `strata coordinator`, "
-                "or name another in COORDINATOR_URL"
+                f"no coordinator answers at {self.endpoint} within {timeout_s:g} s: "
+                "start one with `strata coordinator`, or name another in COORDINATOR_URL"
             )
         if self._link.failure is not None:
             failure = self._link.failure
@@ -128,6 +128,11 @@ class CoordinatorClient:
         if self._link.welcome is None:
             raise UnavailableError(f"the coordinator at {self.endpoint} has not answered yet: call connect() first")
         return self._link.welcome
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the coordinator has taken this client in and the connection is open."""
+        return self._ready.is_set() and not self._closing
 
     @property
     def heard_s(self) -> float:
@@ -309,6 +314,8 @@ class CoordinatorClient:
             _send(dealer, self._addressed(self._introduce()))
 
     def _take_introduction(self, reply: wire.Reply) -> None:
+        if isinstance(reply, wire.HeartbeatAck):
+            return  # a late answer from before
         if isinstance(reply, wire.ErrorReply):
             error = _error(reply)
             if error.retryable:

@@ -45,6 +45,7 @@ class Checkpoints:
         self._rendezvous = rendezvous
         self._waiting: dict[str, dict[int, Parked]] = {}
         self._commits: dict[str, _Commit] = {}
+        self._opened_at: dict[str, float] = {}
 
     # ---- writers
 
@@ -78,13 +79,14 @@ class Checkpoints:
         """Open the checkpoint of (step, generation), or join it."""
         world, history = self._world, self._world.history
         what = f"checkpoint of step {request.step}"
-        worker = self._rendezvous.member(session, request.generation, what)
+        worker = self._rendezvous.caller(session)
         check_metadata("metadata", request.metadata)
-        checkpoint_id = f"step-{request.step:012d}-g{history.generation}-t{history.term}"
-        for known in (*history.checkpoints, *history.open_checkpoints):
-            # A checkpoint that was opened in an earlier life of the coordinator keeps its id.
-            if known.startswith(f"step-{request.step:012d}-g{history.generation}-"):
-                checkpoint_id = known
+        stem = f"step-{request.step:012d}-g{request.generation}-"
+        known = [name for name in (*history.checkpoints, *history.open_checkpoints) if name.startswith(stem)]
+        # What was opened in an earlier life of the coordinator keeps its id; a new one carries this life's term.
+        checkpoint_id = known[0] if known else f"{stem}t{history.term}"
+        if not known:
+            self._rendezvous.member(session, request.generation, what)
         if checkpoint_id in history.checkpoints:
             raise AlreadyExistsError(
                 f"{what} is committed already in generation {history.generation}: save another step"
@@ -107,6 +109,9 @@ class Checkpoints:
                 )
             )
             opened = history.open_checkpoints[checkpoint_id]
+        if worker.worker_id not in opened.began.workers:
+            raise NotFoundError(f"{what}: worker {worker.worker_id!r} takes no part in it")
+        self._opened_at.setdefault(checkpoint_id, world.now)
         world.reply(
             session,
             request.seq,
@@ -188,6 +193,12 @@ class Checkpoints:
         for writer in [writer for writer in world.writers.values() if writer.expires_at <= world.now]:
             del world.writers[writer.info.writer_id]
             world.counters["writers_lost"] += 1
+        for name, opened in list(world.history.open_checkpoints.items()):
+            since = self._opened_at.setdefault(name, world.now)
+            if world.now - since >= world.config.checkpoint_timeout_s:
+                missing = [one for rank, one in enumerate(opened.began.workers) if rank not in opened.arrivals]
+                waits_for = f"missing: {', '.join(missing[:20])}" if missing else "no storage writer committed it"
+                self._abort(opened, "deadline_exceeded", f"not durable after {world.now - since:.0f} s, {waits_for}")
         self._ask_for_commits()
 
     def _ask_for_commits(self) -> None:
@@ -225,12 +236,14 @@ class Checkpoints:
         self._world.record(records.CheckpointAborted(checkpoint_id=name, reason=reason))
         self._world.counters["checkpoints_aborted"] += 1
         self._commits.pop(name, None)
+        self._opened_at.pop(name, None)
         for parked in self._waiting.pop(name, {}).values():
             error = from_wire(code, f"checkpoint {name!r} is given up: {reason}")
             self._world.fail(parked.session, parked.seq, error)
 
     def _tell_durable(self, name: str) -> None:
         self._commits.pop(name, None)
+        self._opened_at.pop(name, None)
         for parked in self._waiting.pop(name, {}).values():
             self._world.reply(parked.session, parked.seq, CheckpointDurable, checkpoint_id=name)
 

@@ -45,6 +45,7 @@ class CoreConfig:
     broadcast_endpoint: str = ""
     server_version: str = ""
     commit_retry_s: float = 5.0
+    checkpoint_timeout_s: float = 300.0
     sessions_max: int = 50_000
     wall_offset_s: float = 0.0
     """Unix time minus the clock that events carry."""

@@ -1,0 +1,298 @@
+"""What a training script inherits from: one object that joins, feeds, commits, saves and leaves.
+
+It ties the rooms together and decides nothing itself: the session speaks to the coordinator, the batch stream keeps
+history, the checkpoint client streams to the writers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from strata_zmq.errors import InvalidArgumentError
+
+from .batches import BatchStream
+from .session import WorkerIdentity, WorkerSession
+from .shards import Shard, shards_from
+from .tracked import Tracked
+
+if TYPE_CHECKING:
+    from strata_zmq.protocol.messages import Membership, Released
+
+    from .checkpoint_client import CheckpointClient, CheckpointHandle
+
+__all__ = ["ShardView", "WorkerMixin"]
+
+
+class ShardView:
+    """The shards that a worker owns in the current epoch. Every iteration asks anew and covers all of them."""
+
+    def __init__(self, session: WorkerSession, dataset_id: str) -> None:
+        self._session = session
+        self._dataset_id = dataset_id
+
+    def __iter__(self) -> Iterator[Shard]:
+        yield from shards_from(self._session.get_shards(self._dataset_id))
+
+    def __len__(self) -> int:
+        return len(self._session.get_shards(self._dataset_id).shards)
+
+
+class WorkerMixin:
+    """Makes any class a Strata worker; nothing happens before the first call of a method.
+
+    COORDINATOR_URL and WORKER_ID are read where `coordinator_url` and `worker_id` are not set. Every method that waits
+    takes a timeout in seconds and raises DeadlineExceededError with the missing workers' names.
+    """
+
+    coordinator_url: str | None = None
+    worker_id: str | None = None
+    worker_metadata: Mapping[str, str] = {}
+
+    __session: WorkerSession | None = None
+    __tracked: Tracked | None = None
+    __checkpoints: CheckpointClient | None = None
+    __stream: BatchStream | None = None
+    __hooks: _Hooks | None = None
+
+    # ---- joining and leaving
+
+    def connect(self, timeout_s: float = 300.0) -> Self:
+        """Register with the coordinator and wait for a generation that this worker belongs to."""
+        self._connected(timeout_s)
+        return self
+
+    @property
+    def session(self) -> WorkerSession:
+        """The connection to the coordinator, opened on first use."""
+        return self._connected()
+
+    @property
+    def rank(self) -> int:
+        """This worker's rank in the adopted generation."""
+        return self.session.membership.rank
+
+    @property
+    def world_size(self) -> int:
+        """How many members the adopted generation has."""
+        return len(self.session.membership.members)
+
+    @property
+    def generation(self) -> int:
+        """The adopted generation."""
+        return self.session.generation
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this worker is in."""
+        return self.session.epoch
+
+    @property
+    def step(self) -> int:
+        """How many commit points history has, as far as this worker has seen."""
+        return self.session.step
+
+    def deregister(self) -> None:
+        """Wait for pending checkpoints, leave the membership and close the connection. Safe to call twice."""
+        atexit.unregister(self.deregister)
+        checkpoints, self.__checkpoints = self.__checkpoints, None
+        session, self.__session = self.__session, None
+        try:
+            if checkpoints is not None:
+                checkpoints.close()
+        finally:
+            if session is not None:
+                session.close()
+
+    def __enter__(self) -> Self:
+        return self.connect()
+
+    def __exit__(self, *_: object) -> None:
+        self.deregister()
+
+    # ---- state
+
+    def track(self, **objects: Any) -> None:
+        """Register what makes up the training state: it is saved, restored, and taken back after a lost step.
+
+        An object is a NumPy array, a nested dict or list of arrays and plain values, or has state_dict() and
+        load_state_dict(). Arrays are restored in place.
+        """
+        self._state().add(objects)
+
+    def on_membership(self, membership: Membership) -> None:
+        """Bring this rank in line with the others; called on every rank when a generation begins to train.
+
+        Override it to hand the model to newcomers, typically from rank 0, which is the longest-standing member. The
+        call may use `barrier`; if the membership changes again within it, it is called again.
+        """
+
+    # ---- data
+
+    def register_dataset(
+        self,
+        dataset_id: str,
+        path: str = "",
+        total_samples: int = 0,
+        shard_size: int = 0,
+        shuffle: bool = True,
+        seed: int = 42,
+    ) -> int:
+        """Register a dataset of `total_samples` in shards of `shard_size` samples; returns the number of shards."""
+        return self.session.register_dataset(
+            dataset_id, total_samples, shard_size, shuffle=shuffle, seed=seed, path=path
+        )
+
+    def get_shards(self, dataset: str) -> ShardView:
+        """Return a re-iterable view: each iteration covers every shard that this worker owns in the current epoch."""
+        return ShardView(self.session, dataset)
+
+    def batches(
+        self,
+        dataset: str,
+        batch_size: int,
+        *,
+        commit_every: int = 1,
+        every_rank: bool = False,
+        timeout_s: float = 300.0,
+    ) -> BatchStream:
+        """Iterate over this rank's share of the epoch, every sample exactly once over all ranks, through any change.
+
+        With `every_rank` a rank that has no data left gets empty batches while others still have some, so that it can
+        take part in each step's synchronisation. `commit_every` batches make one commit point.
+        """
+        if self.__hooks is None:
+            self.__hooks = _Hooks(self, self._state())
+        self.__stream = BatchStream(
+            self.session,
+            self.__hooks,
+            dataset,
+            batch_size=batch_size,
+            commit_every=commit_every,
+            every_rank=every_rank,
+            timeout_s=timeout_s,
+        )
+        return self.__stream
+
+    def advance_epoch(self, timeout_s: float = 300.0) -> int:
+        """Finish this worker's epoch and wait for the others; returns the epoch that has begun."""
+        return self.session.advance_epoch(timeout_s=timeout_s)
+
+    # ---- coordination
+
+    def barrier(self, name: str, step: int, *, expected: int = 0, timeout_s: float = 300.0) -> Released:
+        """Wait until all ranks have arrived at (name, step); raises BarrierBrokenError if the membership changes."""
+        return self.session.barrier(name, step, expected=expected, timeout_s=timeout_s)
+
+    # ---- checkpoints
+
+    def save_checkpoint(
+        self, step: int | None = None, epoch: int | None = None, *, metadata: Mapping[str, str] | None = None
+    ) -> CheckpointHandle:
+        """Stage what `track` registered and stream it to the storage writers; training goes on at once.
+
+        Every rank has to call it for the same step. A batch in hand is committed first, so that the saved model and the
+        ledger in the checkpoint's manifest are one history; inside a loop over `batches` call it as the last thing, and
+        with every_rank=True, so that no rank misses it. The handle tells when the checkpoint is durable, and what the
+        call cost; a failure shows there and in the log and does not stop training.
+        """
+        state = self._state()
+        if not state:
+            raise InvalidArgumentError(
+                "save_checkpoint: nothing is tracked, so there is nothing to save; call track(model=..., "
+                "optimizer=...) first"
+            )
+        session = self.session
+        if self.__stream is not None:
+            self.__stream.settle()
+        before, session.state = session.state, "CHECKPOINTING"
+        try:
+            return self._checkpoint_client().save(
+                state.capture(),
+                step=session.step if step is None else step,
+                epoch=session.epoch if epoch is None else epoch,
+                metadata=dict(metadata or {}),
+            )
+        finally:
+            session.state = before
+
+    def restore_checkpoint(
+        self, path: str | os.PathLike[str] | None = None, checkpoint_id: str | None = None
+    ) -> str | None:
+        """Load a committed checkpoint into what `track` registered; returns its id, or None when there is none yet.
+
+        `path` defaults to STRATA_CHECKPOINT_PATH. Without `checkpoint_id` it is the latest.
+        """
+        from strata_zmq.checkpoint.manager import CheckpointManager
+
+        state = self._state()
+        if not state:
+            raise InvalidArgumentError(
+                "restore_checkpoint: nothing is tracked; call track(model=..., optimizer=...) first"
+            )
+        folder = path or os.environ.get("STRATA_CHECKPOINT_PATH")
+        if not folder:
+            raise InvalidArgumentError("restore_checkpoint: no path is given and STRATA_CHECKPOINT_PATH is not set")
+        with CheckpointManager(folder) as manager:
+            found = manager.latest() if checkpoint_id is None else None
+            if checkpoint_id is None and found is None:
+                return None
+            name = checkpoint_id or (found.checkpoint_id if found else "")
+            state.load(manager.load(name, rank=0))
+        return name
+
+    # ---- inside
+
+    def _state(self) -> Tracked:
+        if self.__tracked is None:
+            self.__tracked = Tracked()
+        return self.__tracked
+
+    def _connected(self, timeout_s: float = 300.0) -> WorkerSession:
+        if self.__session is None:
+            identity = WorkerIdentity(
+                worker_id=self.worker_id or WorkerIdentity.default_id(), metadata=dict(self.worker_metadata)
+            )
+            session = WorkerSession(identity, self.coordinator_url)
+            started = time.monotonic()
+            try:
+                session.connect(min(timeout_s, 30.0))
+                session.join(max(timeout_s - (time.monotonic() - started), 0.1))
+            except BaseException:
+                session.close()
+                raise
+            self.__session = session
+            self.worker_id = identity.worker_id
+            atexit.register(self.deregister)
+        return self.__session
+
+    def _checkpoint_client(self) -> CheckpointClient:
+        if self.__checkpoints is None:
+            from .checkpoint_client import CheckpointClient
+
+            self.__checkpoints = CheckpointClient(self.session)
+        return self.__checkpoints
+
+
+class _Hooks:
+    """The batch stream's view of a worker."""
+
+    def __init__(self, worker: WorkerMixin, state: Tracked) -> None:
+        self._worker = worker
+        self._state = state
+        self._announced = 0
+
+    def on_membership(self, membership: Membership) -> None:
+        if membership.generation != self._announced:
+            self._worker.on_membership(membership)
+            self._announced = membership.generation
+
+    def remember(self) -> None:
+        if self._state:
+            self._state.remember()
+
+    def rollback(self) -> None:
+        self._state.rollback()
