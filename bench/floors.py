@@ -105,16 +105,20 @@ class ToPeer:
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """A further figure of the subject's rounds is at most (or at least) `bound` in its median."""
+    """A further figure of the subject's rounds (or of the limit's) is at most (or at least) `bound` in its median."""
 
     name: str
     bound: float
     better: Better
     text: str
+    of: Literal["subject", "limit"] = "subject"
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Return whether the extra reaches the bound."""
-        return _compare(evidence.subject.extras.get(self.name), self.bound, self.better, self.text, self.name)
+        whose = evidence.subject if self.of == "subject" else evidence.limit
+        if whose is None:
+            return Verdict(None, "its limit is absent")
+        return _compare(whose.extras.get(self.name), self.bound, self.better, self.text, self.name)
 
 
 @dataclass(frozen=True, slots=True)

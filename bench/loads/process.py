@@ -1,0 +1,81 @@
+"""Owns the life of a child process under measurement: started, ready, its CPU time read, ended; knows no protocol."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from strata_zmq.errors import DeadlineExceededError, PeerLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Child", "child_process", "cpu_seconds"]
+
+_START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 5.0
+
+
+class Child:
+    """A running child; `ready` is the JSON object that it announced itself with."""
+
+    def __init__(self, pid: int, ready: dict[str, Any]) -> None:
+        self.pid = pid
+        self.ready = ready
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all its threads so far."""
+        return cpu_seconds(self.pid)
+
+
+@contextmanager
+def child_process(module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> Iterator[Child]:
+    """Run `python -m module arguments... --ready-fd N`, yield it once it has announced itself, and end it afterwards.
+
+    Raises PeerLostError with its last words if it ends instead, DeadlineExceededError if it stays silent.
+    """
+    reading, writing = os.pipe()
+    with tempfile.TemporaryFile() as errors:
+        tied = f"{__package__}.tied"
+        command = [sys.executable, "-m", tied, str(os.getpid()), module, *arguments, "--ready-fd", str(writing)]
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, pass_fds=(writing, *pass_fds)
+            )
+        finally:
+            os.close(writing)
+        try:
+            with os.fdopen(reading, "rb") as announced:
+                if not select.select([announced], [], [], _START_TIMEOUT_S)[0]:
+                    raise DeadlineExceededError(f"{module} was not ready in {_START_TIMEOUT_S} s", missing=(module,))
+                line = announced.readline()
+            if not line:
+                process.wait(_STOP_TIMEOUT_S)
+                errors.seek(0)
+                raise PeerLostError(f"{module} did not start: {errors.read().decode(errors='replace').strip()}")
+            yield Child(process.pid, json.loads(line))
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of all threads of `pid`, to the nanosecond (the clock ticks of `stat` are 10 ms)."""
+    spent = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            spent += int((task / "schedstat").read_text().split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread that has just ended
+    return spent / 1e9
