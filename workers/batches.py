@@ -8,8 +8,9 @@ with the shards of the new generation, so that model and data stay one history.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from .shards import Shard, shards_from
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from strata_zmq.feed import Batch as LoadedBatch
+    from strata_zmq.feed import Loader
     from strata_zmq.protocol.messages import Membership
 
     from .session import WorkerSession
@@ -35,13 +38,15 @@ _RANGES_MAX = 256
 class Batch:
     """Sample ids to train on: int64 of shape (n,). An empty one asks its rank to take part in the step without data.
 
-    `step` is the number of the commit point that will count it.
+    `step` is the number of the commit point that will count it. With a reader, `arrays` holds the samples: read-only
+    views of shared memory by name, with the batch as first axis, valid until the next batch is asked for.
     """
 
     dataset_id: str
     epoch: int
     step: int
     indices: NDArray[np.int64]
+    arrays: Mapping[str, NDArray[Any]]
 
     def __len__(self) -> int:
         return int(self.indices.size)
@@ -68,6 +73,15 @@ class _Open:
     position: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Planned:
+    """A batch that was cut from the shards and is perhaps being read, but not handed out."""
+
+    indices: NDArray[np.int64]
+    ranges: tuple[tuple[int, int, int, int], ...]
+    """(shard, start, stop, checksum) of each piece."""
+
+
 class BatchStream:
     """Iterates over one dataset's current epoch; ends when the whole dataset is committed, on every rank."""
 
@@ -81,6 +95,7 @@ class BatchStream:
         commit_every: int = 1,
         every_rank: bool = False,
         timeout_s: float = 300.0,
+        loader: Loader | None = None,
     ) -> None:
         if batch_size < 1:
             raise InvalidArgumentError(f"batch_size is {batch_size}: it takes 1 or more samples")
@@ -93,6 +108,9 @@ class BatchStream:
         self._commit_every = commit_every
         self._every_rank = every_rank
         self._timeout_s = timeout_s
+        self._loader = loader
+        self._planned: deque[_Planned] = deque()
+        self._held: LoadedBatch | None = None
         self._shards: deque[_Open] = deque()
         self._seen: dict[int, SeenRange] = {}
         self._handed_out: int = 0
@@ -112,6 +130,7 @@ class BatchStream:
             if batch is not None:
                 return batch
             self._commit()
+        self._release()
         self._session.state = "IDLE"
         raise StopIteration
 
@@ -125,36 +144,56 @@ class BatchStream:
 
     def _next_batch(self) -> Batch | None:
         """Return the next local batch, an empty one where every rank takes every step, or None."""
-        if self._shards:
-            indices = self._take()
-        elif self._every_rank:
-            indices = np.empty(0, dtype=np.int64)
-        else:
+        self._release()
+        self._plan()
+        arrays: Mapping[str, NDArray[Any]] = {}
+        indices = np.empty(0, dtype=np.int64)
+        if self._planned:
+            self._session.state = "LOADING_DATA"
+            planned = self._planned.popleft()
+            indices = planned.indices
+            if self._loader is not None:
+                self._held = self._loader.receive(self._timeout_s)
+                arrays = self._held.arrays
+            for piece in planned.ranges:
+                self._note(*piece)
+        elif not self._every_rank:
             return None
         self._handed_out += 1
         self._session.state = "TRAINING"
-        return Batch(self._dataset_id, self._epoch, self._session.step + 1, indices)
+        return Batch(self._dataset_id, self._epoch, self._session.step + 1, indices, arrays)
 
-    def _take(self) -> NDArray[np.int64]:
-        """Take up to a batch of samples from the shards at hand, and note what was taken."""
+    def _plan(self) -> None:
+        """Cut the next batch and, with a loader, have as many read ahead as it has room for."""
+        while self._shards and (self._loader.room > 0 if self._loader is not None else not self._planned):
+            planned = self._cut()
+            if self._loader is not None:
+                self._loader.submit(planned.indices)
+            self._planned.append(planned)
+
+    def _cut(self) -> _Planned:
+        """Take up to a batch of samples off the shards at hand."""
         parts: list[NDArray[np.int64]] = []
+        ranges: list[tuple[int, int, int, int]] = []
         wanted = self._batch_size
-        while wanted and self._shards:
+        # A commit point carries a bounded number of ranges, so a batch over very many tiny shards ends early.
+        while wanted and self._shards and len(ranges) < _RANGES_MAX:
             opened = self._shards[0]
             start = opened.position
             stop = min(start + wanted, opened.shard.num_samples)
             ids = opened.shard.samples(start, stop)
-            self._note(opened.shard.shard_id, start, stop, ids)
+            ranges.append((opened.shard.shard_id, start, stop, checksum(ids)))
             parts.append(ids)
             wanted -= stop - start
             opened.position = stop
             if stop == opened.shard.num_samples:
                 self._shards.popleft()
-        return np.concatenate(parts)
+        return _Planned(np.concatenate(parts), tuple(ranges))
 
-    def _note(self, shard: int, start: int, stop: int, ids: NDArray[np.int64]) -> None:
+    def _note(self, shard: int, start: int, stop: int, added: int) -> None:
+        """Add a piece that is handed out to what the next commit point will carry."""
         seen = self._seen.get(shard)
-        total = checksum(ids) + (int.from_bytes(seen.checksum, "little") if seen else 0)
+        total = added + (int.from_bytes(seen.checksum, "little") if seen else 0)
         self._seen[shard] = SeenRange(
             self._dataset_id,
             self._epoch,
@@ -164,8 +203,17 @@ class BatchStream:
             (total % 2**64).to_bytes(8, "little"),
         )
 
+    def _release(self) -> None:
+        if self._held is not None:
+            self._held.release()
+            self._held = None
+
     def _commit_if_due(self) -> None:
-        if self._handed_out >= self._commit_every or not self._shards or len(self._seen) >= _RANGES_MAX:
+        if (
+            self._handed_out >= self._commit_every
+            or not (self._shards or self._planned)
+            or len(self._seen) >= _RANGES_MAX
+        ):
             self._commit()
 
     def _commit(self) -> None:
@@ -192,6 +240,10 @@ class BatchStream:
     def _adopt(self, *, newer: bool = True) -> None:
         """Adopt a generation, agree on the state with its other members, and take this rank's shards."""
         session = self._session
+        self._release()
+        self._planned.clear()
+        if self._loader is not None:
+            self._loader.flush()
         while True:
             session.state = "RECOVERING" if newer else "LOADING_DATA"
             if newer:

@@ -24,13 +24,14 @@ import zmq
 
 from strata_zmq.errors import (
     DeadlineExceededError,
+    InvalidArgumentError,
     ProtocolError,
     StrataError,
     UnavailableError,
     from_wire,
 )
 from strata_zmq.protocol import messages as wire
-from strata_zmq.protocol.codec import decode_broadcast, decode_reply, encode
+from strata_zmq.protocol.codec import MAX_REQUEST_BYTES, decode_broadcast, decode_reply, encode
 from strata_zmq.transport.curve import CurveKeys
 from strata_zmq.transport.endpoints import parse_endpoint
 from strata_zmq.transport.sockets import REPLIES, connect, open_socket
@@ -42,6 +43,7 @@ log = logging.getLogger("strata.client")
 _RETRY_FIRST_S = 1.0
 _RETRY_MAX_S = 5.0
 _ANSWER_SLACK_S = 5.0
+_HEADER_MAX = 256
 
 
 @dataclass(slots=True)
@@ -145,8 +147,17 @@ class CoordinatorClient:
         if self._closing:
             future.set_exception(UnavailableError("this client is closed"))
             return future
-        seq = next(self._seqs)
-        self._outbox.append(_Pending(msgspec.structs.replace(message, seq=seq), future))
+        addressed = msgspec.structs.replace(message, seq=next(self._seqs))
+        size = len(encode(addressed)) + _HEADER_MAX
+        if size > MAX_REQUEST_BYTES:
+            tag = type(message).__struct_config__.tag
+            future.set_exception(
+                InvalidArgumentError(
+                    f"{tag} takes {size} bytes, the limit is {MAX_REQUEST_BYTES}: send less metadata or ranges"
+                )
+            )
+            return future
+        self._outbox.append(_Pending(addressed, future))
         self._poke()
         return future
 

@@ -20,6 +20,8 @@ from .shards import Shard, shards_from
 from .tracked import Tracked
 
 if TYPE_CHECKING:
+    from strata_zmq.feed import Loader
+    from strata_zmq.feed.readers import ReaderDescription
     from strata_zmq.protocol.messages import Membership, Released
 
     from .checkpoint_client import CheckpointClient, CheckpointHandle
@@ -57,6 +59,7 @@ class WorkerMixin:
     __checkpoints: CheckpointClient | None = None
     __stream: BatchStream | None = None
     __hooks: _Hooks | None = None
+    __loaders: dict[tuple[bytes, int], Loader] | None = None
 
     # ---- joining and leaving
 
@@ -100,6 +103,9 @@ class WorkerMixin:
         atexit.unregister(self.deregister)
         checkpoints, self.__checkpoints = self.__checkpoints, None
         session, self.__session = self.__session, None
+        loaders, self.__loaders = self.__loaders or {}, None
+        for loader in loaders.values():
+            loader.close()
         try:
             if checkpoints is not None:
                 checkpoints.close()
@@ -158,11 +164,13 @@ class WorkerMixin:
         commit_every: int = 1,
         every_rank: bool = False,
         timeout_s: float = 300.0,
+        reader: ReaderDescription | None = None,
     ) -> BatchStream:
         """Iterate over this rank's share of the epoch, every sample exactly once over all ranks, through any change.
 
         With `every_rank` a rank that has no data left gets empty batches while others still have some, so that it can
-        take part in each step's synchronisation. `commit_every` batches make one commit point.
+        take part in each step's synchronisation. `commit_every` batches make one commit point. With a `reader`, a loader
+        process reads the batches ahead into shared memory, and each batch comes with its `arrays`.
         """
         if self.__hooks is None:
             self.__hooks = _Hooks(self, self._state())
@@ -174,6 +182,7 @@ class WorkerMixin:
             commit_every=commit_every,
             every_rank=every_rank,
             timeout_s=timeout_s,
+            loader=None if reader is None else self._loader(reader, batch_size),
         )
         return self.__stream
 
@@ -268,6 +277,17 @@ class WorkerMixin:
             self.worker_id = identity.worker_id
             atexit.register(self.deregister)
         return self.__session
+
+    def _loader(self, reader: ReaderDescription, batch_rows: int) -> Loader:
+        """Return the loader process for a reader; it is kept from epoch to epoch."""
+        from strata_zmq.feed import Loader
+        from strata_zmq.feed.readers import encode_reader
+
+        loaders = self.__loaders = {} if self.__loaders is None else self.__loaders
+        key = (encode_reader(reader), batch_rows)
+        if key not in loaders:
+            loaders[key] = Loader(reader, batch_rows=batch_rows)
+        return loaders[key]
 
     def _checkpoint_client(self) -> CheckpointClient:
         if self.__checkpoints is None:
