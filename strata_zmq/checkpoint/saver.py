@@ -50,10 +50,9 @@ class BackgroundSaver:
         self._pool = ArenaPool(IN_FLIGHT_MAX)
         self._background = BackgroundLoop("strata-checkpoint")
         self._order = asyncio.Lock()
-        self._lock = threading.Lock()
-        self._pending: dict[str, concurrent.futures.Future[None]] = {}
+        self._changed = threading.Condition()
+        self._pending: set[str] = set()
         self._failed: list[StrataError] = []
-        self._housekeeping: dict[str, concurrent.futures.Future[None]] = {}
         self._prepared = False
         self._looked_for_garbage = False
         self.closed = False
@@ -92,22 +91,14 @@ class BackgroundSaver:
         )
         snapshot = take_snapshot(data, self._pool, chunk_bytes=self._chunk_bytes, timeout_s=timeout_s)
         _open_savers.add(self)
-        future = self._background.submit(self._write(draft, snapshot))
-        with self._lock:
-            self._pending[checkpoint_id] = future
-        future.add_done_callback(lambda done: self._settle(checkpoint_id, done))
+        self._start(checkpoint_id, self._write(draft, snapshot))
         return checkpoint_id
 
     def wait(self, timeout_s: float) -> None:
         """Wait until nothing is under way; raises the first error, or DeadlineExceededError naming what is not done."""
-        deadline = time.monotonic() + timeout_s
-        # Housekeeping begins when a save ends, so saves are waited for first.
-        for group in (self._pending, self._housekeeping):
-            with self._lock:
-                waiting = dict(group)
-            concurrent.futures.wait(waiting.values(), timeout=max(0.0, deadline - time.monotonic()))
-            late = tuple(name for name, future in waiting.items() if not future.done())
-            if late:
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._pending, timeout_s):
+                late = tuple(sorted(self._pending))
                 raise DeadlineExceededError(
                     f"after {timeout_s:g} s {', '.join(late)} is still being written to {self._store.storage.url}: "
                     "wait longer, or look at the speed of the storage",
@@ -117,7 +108,7 @@ class BackgroundSaver:
 
     def raise_failed(self) -> None:
         """Raise the first error of a background save that nobody was told of yet; the others are logged."""
-        with self._lock:
+        with self._changed:
             failed, self._failed = self._failed, []
         for error in failed[1:]:
             _log.error("%s", error)
@@ -175,10 +166,7 @@ class BackgroundSaver:
             metadata=draft.metadata,
         )
         commit = await self._store.commit(manifest, self._keep_count, fenced=False)
-        task = asyncio.run_coroutine_threadsafe(self._tidy(commit.dropped), asyncio.get_running_loop())
-        with self._lock:
-            self._housekeeping = {name: job for name, job in self._housekeeping.items() if not job.done()}
-            self._housekeeping[f"the retirement after {checkpoint_id}"] = task
+        self._start(f"the retirement after {checkpoint_id}", self._tidy(commit.dropped))
 
     async def _write_chunks(self, checkpoint_id: str, snapshot: Snapshot) -> list[ChunkRecord]:
         gate = asyncio.Semaphore(_CHUNKS_AT_ONCE)
@@ -204,22 +192,30 @@ class BackgroundSaver:
                 for checkpoint_id, note in (await self._store.unreachable()).items():
                     if note is not None and writer_is_gone(note):
                         await self._store.discard(checkpoint_id)
+                await self._store.sweep()
         except StrataError as error:
             _log.warning("old checkpoint files could not be deleted: %s", error)
 
-    def _settle(self, checkpoint_id: str, done: concurrent.futures.Future[None]) -> None:
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        with self._changed:
+            self._pending.add(name)
+        self._background.submit(work).add_done_callback(lambda done: self._settle(name, done))
+
+    def _settle(self, name: str, done: concurrent.futures.Future[None]) -> None:
         error = None if done.cancelled() else done.exception()
-        with self._lock:
-            self._pending.pop(checkpoint_id, None)
-            if done.cancelled():
-                self._failed.append(StorageError(f"checkpoint {checkpoint_id} was given up before it was written"))
-            elif isinstance(error, StrataError):
-                error.add_note(f"while checkpoint {checkpoint_id} was being written in the background")
+        if done.cancelled():
+            error = StorageError(f"checkpoint {name} was given up before it was written")
+        elif isinstance(error, StrataError):
+            error.add_note(f"while {name} was being written in the background")
+        elif error is not None:
+            found = StrataError(f"checkpoint {name} failed unexpectedly: {error!r}; please report this")
+            found.__cause__ = error
+            error = found
+        with self._changed:
+            self._pending.discard(name)
+            if error is not None:
                 self._failed.append(error)
-            elif error is not None:
-                wrapped = StrataError(f"checkpoint {checkpoint_id} failed unexpectedly: {error!r}; please report this")
-                wrapped.__cause__ = error
-                self._failed.append(wrapped)
+            self._changed.notify_all()
 
     def _check_usable(self) -> None:
         if self.closed:

@@ -238,7 +238,12 @@ class CheckpointStore:
         gone = [checkpoint_id for checkpoint_id in await self.unreachable() if checkpoint_id not in in_flight]
         for checkpoint_id in gone:
             await self.discard(checkpoint_id)
+        await self.sweep()
         return gone
+
+    async def sweep(self) -> None:
+        """Remove what writes that were interrupted long ago left behind and no key names."""
+        await self.storage.sweep(f"{self._prefix}ckpt/")
 
     # ---- helpers --------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import os
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import aiofiles
 
@@ -24,7 +24,7 @@ from strata_zmq.errors import InvalidArgumentError, NotFoundError, StorageError
 from strata_zmq.storage.base import Data, VersionConflictError, check_key, check_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 __all__ = ["LOCK_TIMEOUT_S", "LocalStorage"]
 
@@ -33,7 +33,7 @@ LOCK_TIMEOUT_S = 30.0
 
 _TEMPORARY = ".tmp-"
 _LOCK_POLL_S = 0.005
-_MKDIR_ATTEMPTS = 5
+_CLAIM_ATTEMPTS = 100
 
 _WAYS_OUT = {
     errno.EACCES: "give this user write permission or choose another folder",
@@ -81,7 +81,7 @@ class LocalStorage:
         with _named(path, writing=True):
             temporary = await asyncio.to_thread(self._claim, path)
             try:
-                async with aiofiles.open(temporary, "wb") as file:
+                async with _opened(temporary, "wb") as file:
                     await file.write(data)
                     await file.flush()
                     await asyncio.to_thread(os.fsync, file.fileno())
@@ -96,10 +96,11 @@ class LocalStorage:
             raise InvalidArgumentError(f"range [{start}, {stop}) of {key}: need 0 <= start <= stop")
         path = self._path(key)
         with _named(path):
-            async with aiofiles.open(path, "rb") as file:
+            async with _opened(path, "rb") as file:
                 if start:
                     await file.seek(start)
-                return await file.read(-1 if stop is None else stop - start)
+                data: bytes = await file.read(-1 if stop is None else stop - start)
+                return data
 
     async def exists(self, key: str) -> bool:
         """Say whether the object is there."""
@@ -166,22 +167,21 @@ class LocalStorage:
             return await asyncio.to_thread(swap)
 
     async def sweep(self, prefix: str = "", older_than_s: float = 3600.0) -> int:
-        """Remove temporary files that were not written to for `older_than_s` seconds."""
+        """Remove temporary files that were not written to for `older_than_s` seconds, and empty folders of that age."""
         check_prefix(prefix)
         base = self._root / prefix.rpartition("/")[0]
 
         def remove() -> int:
             count = 0
-            for path in list(_files(base)):
-                key = path.relative_to(self._root).as_posix()
-                if not path.name.startswith(_TEMPORARY) or not key.startswith(prefix):
-                    continue
-                with contextlib.suppress(FileNotFoundError):
-                    # A file's age is told by the clock that stamped it.
-                    if time.time() - path.stat().st_mtime >= older_than_s:
-                        path.unlink()
+            for folder, folders, names in os.walk(base, topdown=False):
+                for path in (Path(folder) / name for name in names if name.startswith(_TEMPORARY)):
+                    if path.relative_to(self._root).as_posix().startswith(prefix) and _aged(path, older_than_s):
+                        path.unlink(missing_ok=True)
                         count += 1
-                self._prune(path.parent)
+                for path in (Path(folder) / name for name in folders):
+                    if _aged(path, older_than_s):
+                        with contextlib.suppress(OSError):
+                            path.rmdir()
             return count
 
         with _named(base):
@@ -196,18 +196,17 @@ class LocalStorage:
 
     def _claim(self, path: Path) -> Path:
         """Create an empty temporary file beside `path`, with the folders it needs."""
-        for attempt in range(_MKDIR_ATTEMPTS):
-            _make_folders(path.parent)
-            temporary = self._temporary_beside(path)
+        temporary = self._temporary_beside(path)
+        for remaining in reversed(range(_CLAIM_ATTEMPTS)):
             try:
+                _make_folders(path.parent)
                 temporary.touch(exist_ok=False)
+                break
             except FileNotFoundError:
-                # A deletion pruned the folder in between.
-                if attempt == _MKDIR_ATTEMPTS - 1:
+                # A deletion pruned the folder, or one above it, in between.
+                if not remaining:
                     raise
-            else:
-                return temporary
-        raise AssertionError("unreachable")
+        return temporary
 
     def _prune(self, folder: Path) -> None:
         while folder != self._root and self._root in folder.parents:
@@ -218,6 +217,31 @@ class LocalStorage:
             folder = folder.parent
 
 
+@contextlib.asynccontextmanager
+async def _opened(path: Path, mode: Literal["rb", "wb"]) -> AsyncIterator[Any]:
+    """Open a file in a thread and close it, also when the caller is cancelled while the thread still opens it."""
+    opening = asyncio.ensure_future(_open(path, mode))
+    try:
+        file = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_unused)
+        raise
+    try:
+        yield file
+    finally:
+        # Unshielded, a cancellation could take the closing back while it waits for its thread.
+        await asyncio.shield(file.close())
+
+
+async def _open(path: Path, mode: Literal["rb", "wb"]) -> Any:
+    return await aiofiles.open(path, mode)
+
+
+def _close_unused(opening: asyncio.Future[Any]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        asyncio.get_running_loop().create_task(opening.result().close())
+
+
 def _version(data: Data) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -226,6 +250,14 @@ def _files(base: Path) -> Iterator[Path]:
     for folder, _, names in os.walk(base):
         for name in names:
             yield Path(folder) / name
+
+
+def _aged(path: Path, older_than_s: float) -> bool:
+    try:
+        # A file's age is told by the clock that stamped it, not by a monotonic one.
+        return time.time() - path.stat().st_mtime >= older_than_s
+    except FileNotFoundError:
+        return False
 
 
 def _make_folders(folder: Path) -> None:

@@ -1,0 +1,206 @@
+"""HEAD decides what exists: commits are fenced and atomic, retention and collection never touch what HEAD reaches."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from blake3 import blake3
+
+from strata_zmq.checkpoint.store import CheckpointStore
+from strata_zmq.domain.manifest import Manifest, RankEntry, RankIndex
+from strata_zmq.errors import (
+    AlreadyExistsError,
+    CheckpointCorruptError,
+    InvalidArgumentError,
+    NotFoundError,
+    StaleGenerationError,
+)
+from strata_zmq.storage import LocalStorage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointStore:
+    return CheckpointStore(LocalStorage(tmp_path), "run-1")
+
+
+async def prepared(
+    store: CheckpointStore, name: str, *, step: int = 1, term: int = 1, generation: int = 1, ranks: int = 1
+) -> Manifest:
+    entries = []
+    for rank in range(ranks):
+        chunk = await store.write_chunk(name, rank, 0, f"{name} {rank}".encode())
+        key, digest = await store.write_rank_index(name, RankIndex(rank, None, (), (chunk,)))
+        entries.append(RankEntry(rank, f"w{rank}", key, digest, chunk.nbytes))
+    return Manifest(name, step, 0, term, generation, 100.0, tuple(entries))
+
+
+async def saved(store: CheckpointStore, name: str, keep: int = 5, **fields: int) -> tuple[str, ...]:
+    return (await store.commit(await prepared(store, name, **fields), keep)).dropped
+
+
+def names(store: CheckpointStore) -> list[str]:
+    return [entry.checkpoint_id for entry in asyncio.run(store.entries())]
+
+
+def test_a_checkpoint_exists_only_when_head_reaches_it(store: CheckpointStore) -> None:
+    manifest = asyncio.run(prepared(store, "a", ranks=2))
+    assert names(store) == []
+    with pytest.raises(NotFoundError, match="checkpoint 'a' is not among the committed"):
+        asyncio.run(store.find("a"))
+    asyncio.run(store.commit(manifest, 5))
+    assert names(store) == ["a"]
+    entry = asyncio.run(store.find("a"))
+    assert asyncio.run(store.read_manifest(entry)) == manifest
+    assert [asyncio.run(store.read_rank_index(manifest, rank)).rank for rank in (0, 1)] == [0, 1]
+    with pytest.raises(InvalidArgumentError, match="rank is 2: a was saved by ranks 0 to 1"):
+        asyncio.run(store.read_rank_index(manifest, 2))
+
+
+def test_committing_the_same_again_is_harmless(store: CheckpointStore) -> None:
+    async def scenario() -> None:
+        manifest = await prepared(store, "a")
+        first = await store.commit(manifest, 5)
+        again = await store.commit(manifest, 5)
+        assert first.head == again.head
+        other = Manifest("a", 1, 0, 1, 1, 200.0, manifest.ranks)
+        with pytest.raises(AlreadyExistsError, match="another content"):
+            await store.commit(other, 5)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("term", "generation", "step"), [(4, 9, 99), (5, 1, 99), (5, 2, 6)], ids=["term", "generation", "step"]
+)
+def test_what_comes_from_the_past_cannot_advance_head(
+    store: CheckpointStore, term: int, generation: int, step: int
+) -> None:
+    async def scenario() -> None:
+        await saved(store, "now", term=5, generation=2, step=7)
+        before = await store.head()
+        with pytest.raises(StaleGenerationError, match=r"comes after \(5, 2, 7\) was committed"):
+            await saved(store, "past", term=term, generation=generation, step=step)
+        assert await store.head() == before
+
+    asyncio.run(scenario())
+
+
+def test_a_new_term_may_go_back_in_steps(store: CheckpointStore) -> None:
+    async def scenario() -> None:
+        await saved(store, "a", term=5, generation=2, step=7)
+        await saved(store, "b", term=6, generation=1, step=3)
+        assert (await store.head()).fence == (6, 1, 3)
+
+    asyncio.run(scenario())
+
+
+def test_a_process_without_coordinator_does_not_move_the_fence(store: CheckpointStore) -> None:
+    async def scenario() -> None:
+        await saved(store, "a", term=5, generation=2, step=7)
+        manifest = await prepared(store, "b", term=0, generation=0, step=1)
+        commit = await store.commit(manifest, 5, fenced=False)
+        assert commit.head.fence == (5, 2, 7)
+        assert commit.head.latest == commit.entry
+
+    asyncio.run(scenario())
+
+
+def test_head_keeps_the_last_checkpoints_and_tells_what_it_dropped(store: CheckpointStore) -> None:
+    async def scenario() -> list[tuple[str, ...]]:
+        return [await saved(store, f"c{step}", keep=2, step=step) for step in range(4)]
+
+    assert asyncio.run(scenario()) == [(), (), ("c0",), ("c1",)]
+    assert names(store) == ["c2", "c3"]
+
+
+@pytest.mark.parametrize("keep", [0, -1, 10_001])
+def test_keeping_none_is_refused(store: CheckpointStore, keep: int) -> None:
+    with pytest.raises(InvalidArgumentError, match="keep_count"):
+        asyncio.run(saved(store, "a", keep=keep))
+
+
+def test_of_commits_that_race_none_is_lost(store: CheckpointStore) -> None:
+    async def scenario() -> None:
+        manifests = [await prepared(store, f"c{i}", step=1) for i in range(6)]
+        commits = await asyncio.gather(*(store.commit(manifest, 10) for manifest in manifests))
+        assert sorted(entry.checkpoint_id for entry in await store.entries()) == [f"c{i}" for i in range(6)]
+        assert sorted(commit.head.version for commit in commits) == [1, 2, 3, 4, 5, 6]
+
+    asyncio.run(scenario())
+
+
+def test_discarding_never_touches_what_head_reaches(store: CheckpointStore) -> None:
+    async def scenario() -> None:
+        await saved(store, "a")
+        with pytest.raises(InvalidArgumentError, match="a is committed"):
+            await store.discard("a")
+        await store.read_chunk(
+            (await store.read_rank_index(await store.read_manifest(await store.find("a")), 0)).chunks[0]
+        )
+
+    asyncio.run(scenario())
+
+
+def test_garbage_is_what_neither_head_nor_a_save_in_flight_needs(store: CheckpointStore, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        await saved(store, "kept")
+        await prepared(store, "aborted")
+        await store.declare("flying", {"pid": 1})
+        await prepared(store, "flying")
+        (tmp_path / "run-1/ckpt/aborted/rank-00000/.tmp-1").write_bytes(b"a torn write")
+        assert await store.unreachable() == {"aborted": None, "flying": {"pid": 1}}
+        assert await store.collect_garbage(in_flight=["flying"]) == ["aborted"]
+        assert await store.collect_garbage(in_flight=["flying"]) == []
+        assert sorted(path.name for path in (tmp_path / "run-1/ckpt").iterdir()) == ["flying", "kept"]
+
+    asyncio.run(scenario())
+
+
+def test_stores_under_other_prefixes_do_not_see_each_other(store: CheckpointStore, tmp_path: Path) -> None:
+    other = CheckpointStore(LocalStorage(tmp_path), "run-10")
+
+    async def scenario() -> None:
+        await saved(store, "a")
+        await prepared(other, "b")
+        assert await store.unreachable() == {}
+        assert await other.entries() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_chunk_that_is_not_what_was_announced_is_refused(store: CheckpointStore, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointCorruptError, match="chunk 3 of rank 1 of a has the digest"):
+        asyncio.run(store.write_chunk("a", 1, 3, b"damaged", blake3(b"good").hexdigest()))
+    assert list(tmp_path.rglob("chunk-*")) == []
+
+
+def test_an_index_that_is_none_is_refused(store: CheckpointStore) -> None:
+    with pytest.raises(CheckpointCorruptError, match="the index of rank 0 of a"):
+        asyncio.run(store.write_encoded_index("a", 0, b"noise"))
+
+
+def test_a_commit_needs_every_ranks_index(store: CheckpointStore, tmp_path: Path) -> None:
+    """Two writers with different folders: the commit says so instead of promising what cannot be loaded."""
+
+    async def scenario() -> None:
+        manifest = await prepared(store, "a", ranks=2)
+        await store.storage.delete(manifest.ranks[1].index_key)
+        with pytest.raises(NotFoundError, match=r"of rank 1 is not there; do all storage writers write to the same"):
+            await store.commit(manifest, 5)
+        assert await store.entries() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_damaged_head_is_named(store: CheckpointStore, tmp_path: Path) -> None:
+    asyncio.run(saved(store, "a"))
+    (tmp_path / "run-1/HEAD").write_bytes(b"noise")
+    with pytest.raises(CheckpointCorruptError, match="run-1/HEAD"):
+        asyncio.run(store.entries())
+    with pytest.raises(CheckpointCorruptError, match="run-1/HEAD"):
+        asyncio.run(saved(store, "b"))

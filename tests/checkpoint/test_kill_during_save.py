@@ -1,0 +1,148 @@
+"""kill -9 at any moment of a save leaves the previous checkpoint loadable, the torn one invisible, and its files
+collectable by the next process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from strata_zmq import CheckpointManager
+from strata_zmq.storage import LocalStorage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# The child saves step 1 in peace, then dies at the n-th durable operation of step 2. Operations are counted where every
+# write must pass: fsync (of a file or a folder) and rename.
+_CHILD = """
+import json, os, signal, sys, threading
+import numpy as np
+from strata_zmq import CheckpointManager
+from strata_zmq.storage import local
+
+folder, fatal = sys.argv[1], int(sys.argv[2])
+names, lock, armed = [], threading.Lock(), False
+real_sync, real_replace = os.fsync, os.replace
+
+def counted(name):
+    if armed:
+        with lock:
+            names.append(name)
+            if len(names) == fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+def fsync(descriptor):
+    counted("fsync " + os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))[:5])
+    real_sync(descriptor)
+
+def replace(source, target):
+    counted("replace " + os.path.basename(target).partition("-")[0])
+    real_replace(source, target)
+
+local.os.fsync, local.os.replace = fsync, replace
+manager = CheckpointManager(folder, keep_count=1, chunk_bytes=4096)
+manager.save({"w": np.full(1500, 1.0)}, 1, 0)
+manager.wait_pending()
+armed = True
+manager.save({"w": np.full(1500, 2.0)}, 2, 0)
+manager.wait_pending()
+print(json.dumps(names))
+"""
+
+
+def run(folder: Path, fatal: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _CHILD, str(folder), str(fatal)], timeout=60, capture_output=True, text=True
+    )
+
+
+def operations(folder: Path) -> list[str]:
+    """Return the durable operations of an undisturbed second save."""
+    ended = run(folder, 0)
+    assert ended.returncode == 0, ended.stderr
+    names: list[str] = json.loads(ended.stdout)
+    return names
+
+
+def test_at_every_durable_operation_a_kill_leaves_one_good_checkpoint(tmp_path: Path) -> None:
+    names = operations(tmp_path / "undisturbed")
+    assert [name for name in names if name.startswith("replace")].count("replace chunk") == 3
+    published = names.index("replace HEAD") + 1
+    for fatal in range(1, len(names) + 1):
+        folder = tmp_path / f"killed-{fatal}"
+        assert run(folder, fatal).returncode == -signal.SIGKILL
+        with CheckpointManager(folder, keep_count=1) as manager:
+            # The rename of HEAD is the commit: a kill on its way in leaves the old, a kill after it the new.
+            step = 1 if fatal <= published else 2
+            assert [info.step for info in manager.all_checkpoints()] == [step], (fatal, names[fatal - 1])
+            assert manager.load()["w"].tolist() == [float(step)] * 1500
+            manager.save({}, 3, 0)
+            manager.wait_pending()
+            (kept,) = manager.all_checkpoints()
+            storage = LocalStorage(folder)
+            ids = {key.split("/")[1] for key in asyncio.run(storage.list("ckpt/"))}
+            assert ids == {kept.checkpoint_id}, (fatal, names[fatal - 1], "leftovers were not collected")
+            # A kill before the first object was there left at most a temporary file; those go by age.
+            asyncio.run(storage.sweep(older_than_s=0.0))
+            assert [path.name for path in (folder / "ckpt").iterdir()] == [kept.checkpoint_id]
+
+
+def test_what_a_living_process_is_writing_is_not_collected(tmp_path: Path) -> None:
+    """A second manager in the folder leaves another process's unfinished save alone, and takes it when that is dead."""
+    program = f"""
+import sys, threading
+from strata_zmq import CheckpointManager
+from strata_zmq.storage import LocalStorage
+class Stuck(LocalStorage):
+    async def put(self, key, data):
+        await super().put(key, data)
+        if "index" in key:
+            print("stuck", flush=True)
+            threading.Event().wait()
+manager = CheckpointManager(Stuck({str(tmp_path)!r}))
+manager.save({{}}, 1, 0)
+manager.wait_pending()
+"""
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    try:
+        assert child.stdout.readline() == "stuck\n"
+        with CheckpointManager(tmp_path) as manager:
+            manager.save({}, 2, 0)
+        assert len(list((tmp_path / "ckpt").iterdir())) == 2
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    with CheckpointManager(tmp_path) as manager:
+        manager.save({}, 3, 0)
+        manager.wait_pending()
+        committed = {info.checkpoint_id for info in manager.all_checkpoints()}
+    assert {path.name for path in (tmp_path / "ckpt").iterdir()} == committed
+
+
+@pytest.mark.parametrize("delay_ms", [0, 2, 5, 10, 20, 40])
+def test_a_kill_at_a_random_moment_leaves_a_good_checkpoint(tmp_path: Path, delay_ms: int) -> None:
+    program = f"""
+import os, signal, sys, time
+import numpy as np
+from strata_zmq import CheckpointManager
+manager = CheckpointManager({str(tmp_path)!r}, keep_count=2)
+manager.save({{"w": np.full(2_000_000, 1.0)}}, 1, 0)
+manager.wait_pending()
+manager.save({{"w": np.full(2_000_000, 2.0)}}, 2, 0)
+time.sleep({delay_ms / 1000})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == -signal.SIGKILL
+    with CheckpointManager(tmp_path) as manager:
+        newest = manager.all_checkpoints()[-1]
+        assert newest.step in {1, 2}
+        found = manager.load()["w"]
+        assert found.min() == found.max() == newest.step

@@ -1,0 +1,196 @@
+"""What every backend promises, whatever holds the bytes: each test runs on all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strata_zmq.errors import InvalidArgumentError, NotFoundError
+from strata_zmq.storage import Storage, VersionConflictError, open_storage
+from strata_zmq.storage.base import check_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(params=["local"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    assert request.param == "local"
+    return open_storage(tmp_path / "store")
+
+
+def test_a_backend_is_a_storage(storage: Storage) -> None:
+    assert isinstance(storage, Storage)
+    assert storage.url
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 5000], ids=["empty", "one byte", "1.2 MB"])
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_what_was_put_is_what_one_gets(storage: Storage, data: bytes, kind: type) -> None:
+    async def scenario() -> bytes:
+        await storage.put("a/b/c", kind(data))
+        return await storage.get("a/b/c")
+
+    assert asyncio.run(scenario()) == data
+
+
+def test_a_range_is_cut_off_at_the_end_of_the_object(storage: Storage) -> None:
+    async def scenario() -> list[bytes]:
+        await storage.put("k", b"0123456789")
+        return [await storage.get("k", *range_) for range_ in [(2, 5), (8, 20), (20, 30), (3, 3), (4,), (0, 10)]]
+
+    assert asyncio.run(scenario()) == [b"234", b"89", b"", b"", b"456789", b"0123456789"]
+
+
+@pytest.mark.parametrize("bounds", [(-1, None), (5, 4)])
+def test_a_range_that_cannot_be_is_refused(storage: Storage, bounds: tuple[int, int | None]) -> None:
+    with pytest.raises(InvalidArgumentError, match="range"):
+        asyncio.run(storage.get("k", *bounds))
+
+
+def test_putting_again_replaces_the_object(storage: Storage) -> None:
+    async def scenario() -> bytes:
+        await storage.put("k", b"a long first version")
+        await storage.put("k", b"short")
+        return await storage.get("k")
+
+    assert asyncio.run(scenario()) == b"short"
+
+
+def test_what_is_not_there_is_not_found(storage: Storage) -> None:
+    with pytest.raises(NotFoundError, match="nowhere"):
+        asyncio.run(storage.get("nowhere"))
+    assert not asyncio.run(storage.exists("nowhere"))
+
+
+def test_deleting_removes_one_object_and_is_harmless_again(storage: Storage) -> None:
+    async def scenario() -> list[str]:
+        await storage.put("a/one", b"1")
+        await storage.put("a/two", b"2")
+        for _ in range(2):
+            await storage.delete("a/one")
+        assert not await storage.exists("a/one")
+        return await storage.list()
+
+    assert asyncio.run(scenario()) == ["a/two"]
+
+
+def test_a_list_has_all_keys_of_a_prefix_in_order(storage: Storage) -> None:
+    async def scenario() -> list[list[str]]:
+        assert await storage.list() == []
+        for key in ["b/2", "b/10", "a", "b/sub/x", "bb/1"]:
+            await storage.put(key, b"")
+        return [await storage.list(prefix) for prefix in ["", "b/", "b", "b/1", "nothing/"]]
+
+    assert asyncio.run(scenario()) == [
+        ["a", "b/10", "b/2", "b/sub/x", "bb/1"],
+        ["b/10", "b/2", "b/sub/x"],
+        ["b/10", "b/2", "b/sub/x", "bb/1"],
+        ["b/10"],
+        [],
+    ]
+
+
+def test_a_folder_can_be_filled_again_while_it_is_emptied(storage: Storage) -> None:
+    """Deleting the last object of a folder never makes a put beside it fail."""
+
+    async def churn(name: str) -> None:
+        for _ in range(20):
+            await storage.put(f"shared/folder/{name}", b"x")
+            await storage.delete(f"shared/folder/{name}")
+
+    async def scenario() -> None:
+        await asyncio.gather(*(churn(str(i)) for i in range(4)))
+
+    asyncio.run(scenario())
+
+
+def test_replace_needs_the_version_that_was_read(storage: Storage) -> None:
+    async def scenario() -> None:
+        assert await storage.read_versioned("HEAD") == (None, None)
+        first = await storage.replace("HEAD", b"one", None)
+        assert await storage.read_versioned("HEAD") == (b"one", first)
+        second = await storage.replace("HEAD", b"two", first)
+        assert second != first
+        for stale in (None, first):
+            with pytest.raises(VersionConflictError):
+                await storage.replace("HEAD", b"three", stale)
+        assert await storage.read_versioned("HEAD") == (b"two", second)
+
+    asyncio.run(scenario())
+
+
+def test_replacing_what_was_deleted_is_a_conflict(storage: Storage) -> None:
+    async def scenario() -> None:
+        version = await storage.replace("HEAD", b"one", None)
+        await storage.delete("HEAD")
+        with pytest.raises(VersionConflictError):
+            await storage.replace("HEAD", b"two", version)
+
+    asyncio.run(scenario())
+
+
+def test_of_racing_replacements_exactly_one_wins(storage: Storage) -> None:
+    async def attempt(name: int, version: str) -> bool:
+        try:
+            await storage.replace("HEAD", b"winner %d" % name, version)
+        except VersionConflictError:
+            return False
+        return True
+
+    async def scenario() -> None:
+        version = await storage.replace("HEAD", b"start", None)
+        won = await asyncio.gather(*(attempt(i, version) for i in range(8)))
+        assert sum(won) == 1
+        assert (await storage.read_versioned("HEAD"))[0] == b"winner %d" % won.index(True)
+
+    asyncio.run(scenario())
+
+
+def test_sweeping_leaves_objects_alone(storage: Storage) -> None:
+    async def scenario() -> None:
+        await storage.put("a/b", b"kept")
+        assert await storage.sweep(older_than_s=0.0) == 0
+        assert await storage.get("a/b") == b"kept"
+
+    asyncio.run(scenario())
+
+
+def test_preparing_leaves_nothing_in_sight(storage: Storage) -> None:
+    async def scenario() -> list[str]:
+        await storage.prepare()
+        return await storage.list()
+
+    assert asyncio.run(scenario()) == []
+
+
+_BAD_KEYS = ["", "/a", "a/", "a//b", "../a", "a/../b", ".hidden", "a/.tmp-1", "a\0b", "a b", "ä", "a\n", "a" * 4097, 7]
+
+
+@pytest.mark.parametrize("key", _BAD_KEYS, ids=lambda key: ascii(key)[:12])
+def test_a_key_outside_its_limits_is_refused_by_every_method(storage: Storage, key: str) -> None:
+    calls = [
+        storage.put(key, b""),
+        storage.get(key),
+        storage.exists(key),
+        storage.delete(key),
+        storage.read_versioned(key),
+        storage.replace(key, b"", None),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidArgumentError, match="key"):
+            asyncio.run(call)
+
+
+@given(st.text(max_size=30))
+def test_no_accepted_key_leaves_its_folder(text: str) -> None:
+    try:
+        key = check_key(text)
+    except InvalidArgumentError:
+        return
+    assert not any(part.startswith(".") or not part for part in key.split("/"))
+    assert "\0" not in key
