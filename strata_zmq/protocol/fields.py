@@ -1,0 +1,87 @@
+"""What several messages are made of: bounded field types, the header, and the records inside messages."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "CheckpointSummary",
+    "Count",
+    "Header",
+    "Identifier",
+    "Metadata",
+    "Names",
+    "Resources",
+    "Role",
+    "Seconds",
+    "Text",
+    "WorkerState",
+    "WriterInfo",
+]
+
+PROTOCOL_VERSION = 1
+
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
+Text = Annotated[str, Meta(max_length=4096)]
+Seconds = Annotated[float, Meta(ge=0, le=86_400 * 30)]
+Names = Annotated[list[Identifier], Meta(max_length=100_000)]
+Metadata = Annotated[dict[Annotated[str, Meta(max_length=1024)], Text], Meta(max_length=64)]
+WorkerState = Literal[
+    "UNKNOWN", "INITIALIZING", "IDLE", "LOADING_DATA", "TRAINING", "CHECKPOINTING", "RECOVERING", "FAILED"
+]
+Role = Literal["worker", "writer", "supervisor", "client"]
+
+
+class Header(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """What every request and reply begins with.
+
+    `term` counts the coordinator's lives, `generation` the memberships; a request carries those its sender believes in.
+    `session` is given by WELCOME and `seq` pairs a reply with its request (0 on what nobody asked for).
+    """
+
+    job: Annotated[str, Meta(max_length=128)] = ""
+    term: Count = 0
+    generation: Count = 0
+    session: Count = 0
+    seq: Count = 0
+
+
+class Resources(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """What a worker uses: percentages in [0, 100 x cores], sizes in bytes, temperatures in degrees Celsius."""
+
+    cpu_percent: float = 0.0
+    memory_bytes: Count = 0
+    gpu_percent: Annotated[list[float], Meta(max_length=1024)] = []
+    gpu_memory_bytes: Annotated[list[Count], Meta(max_length=1024)] = []
+    gpu_celsius: Annotated[list[float], Meta(max_length=1024)] = []
+    disk_read_bytes: Count = 0
+    disk_write_bytes: Count = 0
+    network_sent_bytes: Count = 0
+    network_received_bytes: Count = 0
+
+
+class CheckpointSummary(msgspec.Struct, array_like=True, frozen=True):
+    """One committed checkpoint; `created_at` in Unix seconds."""
+
+    checkpoint_id: Identifier
+    step: Count
+    epoch: Count
+    size_bytes: Count
+    created_at: float
+    world_size: Count = 1
+
+
+class WriterInfo(msgspec.Struct, array_like=True, frozen=True):
+    """Where a storage writer takes chunks: PUSH to `data_endpoint`, credits and acks on `control_endpoint`."""
+
+    writer_id: Identifier
+    incarnation: Identifier
+    data_endpoint: Text
+    control_endpoint: Text
+    boot_id: Text = ""
+    fd_path: Text = ""

@@ -1,0 +1,221 @@
+"""What the coordinator answers, and what it asks of storage writers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from strata_zmq.protocol.fields import CheckpointSummary, Count, Header, Resources, WriterInfo
+
+__all__ = [
+    "CheckpointDurable",
+    "CheckpointOpened",
+    "CheckpointTaken",
+    "CommitCheckpoint",
+    "DatasetRegistered",
+    "Done",
+    "EpochAdvanced",
+    "ErrorReply",
+    "HeartbeatAck",
+    "Membership",
+    "RankArrival",
+    "Registered",
+    "Released",
+    "Reply",
+    "Shards",
+    "Status",
+    "Welcome",
+    "WorkerRow",
+]
+
+
+class Welcome(Header, frozen=True, kw_only=True, tag="welcome"):
+    """The session is open: `session` in the header, the chosen version, and what the client has to know."""
+
+    proto: Count
+    features: list[str] = []
+    broadcast_endpoint: str = ""
+    broadcast_seq: Count = 0
+    lease_s: float = 30.0
+    heartbeat_s: float = 5.0
+    max_request_bytes: Count = 65_536
+    server_version: str = ""
+
+
+class Registered(Header, frozen=True, kw_only=True, tag="registered"):
+    """The worker or writer is known. `need` and `have` tell of a generation that still waits for its quorum."""
+
+    worker_id: str
+    need: Count = 0
+    have: Count = 0
+
+
+class Membership(Header, frozen=True, kw_only=True, tag="membership"):
+    """One generation: members in rank order, the caller's rank, and the point that history stands at."""
+
+    members: list[str]
+    rank: int
+    epoch: Count = 0
+    commit_index: Count = 0
+    joined: list[str] = []
+    left: list[str] = []
+
+
+class Done(Header, frozen=True, kw_only=True, tag="done"):
+    """The request was carried out and has nothing to say."""
+
+
+class HeartbeatAck(Header, frozen=True, kw_only=True, tag="heartbeat_ack"):
+    """The lease is renewed; the header carries the current generation."""
+
+    server_time: float = 0.0
+    commands: list[str] = []
+
+
+class Released(Header, frozen=True, kw_only=True, tag="released"):
+    """All have arrived. `participants` are in order of arrival; `commit_index` counts commit points."""
+
+    name: str
+    step: Count
+    participants: list[str]
+    commit_index: Count = 0
+    remaining: dict[str, int] = {}
+
+
+class DatasetRegistered(Header, frozen=True, kw_only=True, tag="dataset_registered"):
+    """The dataset is known (new, or the same as before)."""
+
+    dataset_id: str
+    total_shards: Count
+
+
+class Shards(Header, frozen=True, kw_only=True, tag="shards"):
+    """The shards that one worker owns in one epoch, with the samples already committed in each.
+
+    `shards` ascends; `cursors` runs parallel to it. `remaining` counts the whole dataset's uncommitted samples.
+    """
+
+    dataset_id: str
+    epoch: Count
+    worker_id: str
+    total_samples: Count
+    shard_size: Count
+    shuffle: bool
+    seed: int
+    path: str
+    shards: list[int]
+    cursors: list[int]
+    remaining: Count = 0
+
+
+class EpochAdvanced(Header, frozen=True, kw_only=True, tag="epoch_advanced"):
+    """The current epoch."""
+
+    epoch: Count
+
+
+class CheckpointOpened(Header, frozen=True, kw_only=True, tag="checkpoint_opened"):
+    """Where this checkpoint's chunks go. Every rank of a generation gets the same id for the same step."""
+
+    checkpoint_id: str
+    rank: Count
+    world_size: Count
+    writers: list[WriterInfo]
+
+
+class CheckpointDurable(Header, frozen=True, kw_only=True, tag="checkpoint_durable"):
+    """HEAD reaches the checkpoint: it survives anything that the storage survives."""
+
+    checkpoint_id: str
+
+
+class CheckpointTaken(Header, frozen=True, kw_only=True, tag="checkpoint_taken"):
+    """Committed checkpoints, newest first."""
+
+    checkpoints: list[CheckpointSummary]
+
+
+class RankArrival(msgspec.Struct, array_like=True, frozen=True):
+    """One rank's share of a checkpoint."""
+
+    rank: Count
+    worker_id: str
+    index_key: str
+    digest: str
+    size_bytes: Count
+
+
+class CommitCheckpoint(Header, frozen=True, kw_only=True, tag="commit_checkpoint"):
+    """Tells a storage writer to write the manifest and advance HEAD under the header's term."""
+
+    checkpoint_id: str
+    step: Count
+    epoch: Count
+    kind: str
+    world_size: Count
+    created_at: float
+    metadata: dict[str, str]
+    ranks: list[RankArrival]
+    ledger: bytes
+    keep_count: Count
+
+
+class WorkerRow(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """One worker in STATUS; `heard_s` is the age of its last message in seconds."""
+
+    worker_id: str
+    rank: int
+    state: str
+    step: Count
+    epoch: Count
+    hostname: str
+    pid: Count
+    heard_s: float
+    gpu_count: Count
+    resources: Resources | None = None
+
+
+class Status(Header, frozen=True, kw_only=True, tag="status"):
+    """A snapshot. Every figure is measured; what is not known is absent."""
+
+    epoch: Count
+    commit_index: Count
+    need: Count
+    workers: list[WorkerRow]
+    writers: list[str]
+    datasets: list[dict[str, int | str | bool]]
+    checkpoints: list[CheckpointSummary]
+    open_checkpoints: list[str]
+    barriers: list[dict[str, int | str | float | list[str]]]
+    certificates: list[dict[str, int | str | bool]]
+    rebalances: list[dict[str, int | str | list[str]]]
+    counters: dict[str, int]
+    barrier_wait_ms: dict[str, float]
+
+
+class ErrorReply(Header, frozen=True, kw_only=True, tag="error"):
+    """The request failed; `code` names the class in the error tree. The connection stays open."""
+
+    code: str
+    message: str
+    missing: list[str] = []
+    joined: list[str] = []
+    left: list[str] = []
+
+
+Reply = (
+    Welcome
+    | Registered
+    | Membership
+    | Done
+    | HeartbeatAck
+    | Released
+    | DatasetRegistered
+    | Shards
+    | EpochAdvanced
+    | CheckpointOpened
+    | CheckpointDurable
+    | CheckpointTaken
+    | CommitCheckpoint
+    | Status
+    | ErrorReply
+)
