@@ -59,9 +59,20 @@ class WorkerMixin:
     __checkpoints: CheckpointClient | None = None
     __stream: BatchStream | None = None
     __hooks: _Hooks | None = None
+    __told: Mapping[str, Any] | None = None
     __loaders: dict[tuple[bytes, int], Loader] | None = None
 
     # ---- joining and leaving
+
+    def describe(self, worker_id: str | None = None, metadata: Mapping[str, str] | None = None, **told: Any) -> None:
+        """Say who this worker is before it connects; `told` may name hostname, port, gpu_count and memory_bytes."""
+        if self.__session is not None:
+            raise InvalidArgumentError(
+                f"this worker is connected as {self.worker_id!r}: describe it before the first call, or deregister() first"
+            )
+        self.worker_id = worker_id or self.worker_id
+        self.worker_metadata = dict(self.worker_metadata if metadata is None else metadata)
+        self.__told = told
 
     def connect(self, timeout_s: float = 300.0) -> Self:
         """Register with the coordinator and wait for a generation that this worker belongs to."""
@@ -169,8 +180,8 @@ class WorkerMixin:
         """Iterate over this rank's share of the epoch, every sample exactly once over all ranks, through any change.
 
         With `every_rank` a rank that has no data left gets empty batches while others still have some, so that it can
-        take part in each step's synchronisation. `commit_every` batches make one commit point. With a `reader`, a loader
-        process reads the batches ahead into shared memory, and each batch comes with its `arrays`.
+        take part in each step's synchronisation. `commit_every` batches make one commit point. With a `reader`, a
+        loader process reads the batches ahead into shared memory, and each batch comes with its `arrays`.
         """
         if self.__hooks is None:
             self.__hooks = _Hooks(self, self._state())
@@ -263,7 +274,9 @@ class WorkerMixin:
     def _connected(self, timeout_s: float = 300.0) -> WorkerSession:
         if self.__session is None:
             identity = WorkerIdentity(
-                worker_id=self.worker_id or WorkerIdentity.default_id(), metadata=dict(self.worker_metadata)
+                worker_id=self.worker_id or WorkerIdentity.default_id(),
+                metadata=dict(self.worker_metadata),
+                **(self.__told or {}),
             )
             session = WorkerSession(identity, self.coordinator_url)
             started = time.monotonic()

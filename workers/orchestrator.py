@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from strata_zmq.domain.names import check_not_negative
+
 from .mixin import WorkerMixin
 from .shards import Shard, shards_from
 
@@ -31,9 +33,23 @@ class TrainingOrchestrator(WorkerMixin):
         """Return every shard that this worker owns in `epoch`."""
         return shards_from(self.session.get_shards(dataset, epoch=epoch))
 
+    def register_worker(
+        self,
+        worker_id: str | None = None,
+        hostname: str = "",
+        port: int = 0,
+        gpu_count: int = 0,
+        memory_bytes: int = 0,
+        metadata: Mapping[str, str] | None = None,
+    ) -> int:
+        """Register with this description and return the rank; what is left out is found out from the machine."""
+        told = {"hostname": hostname, "port": port, "gpu_count": gpu_count, "memory_bytes": memory_bytes}
+        self.describe(worker_id, metadata, **{name: value for name, value in told.items() if value})
+        return self.connect().rank
+
     def heartbeat(self, current_step: int = 0, current_epoch: int = 0) -> bool:
-        """Renew the lease now and report a position; the connection's thread does it by itself as well."""
+        """Report a position and renew the lease now; the connection's thread renews it by itself as well."""
         session = self.session
-        session.step = max(session.step, current_step)
-        session.epoch = max(session.epoch, current_epoch)
+        session.reported_step = check_not_negative("current_step", current_step, 2**62)
+        session.reported_epoch = check_not_negative("current_epoch", current_epoch, 2**62)
         return session.heartbeat()

@@ -65,6 +65,8 @@ class WorkerSession:
         self.step = 0
         self.epoch = 0
         self.progress = 0
+        self.reported_step = 0
+        self.reported_epoch = 0
         self._membership: wire.Membership | None = None
         self._meter = ResourceMeter()
         self.client = CoordinatorClient(
@@ -201,8 +203,8 @@ class WorkerSession:
     def _heartbeat(self) -> wire.Heartbeat:
         return wire.Heartbeat(
             state=self.state,
-            step=self.step,
-            epoch=self.epoch,
+            step=max(self.step, self.reported_step),
+            epoch=max(self.epoch, self.reported_epoch),
             progress=self.progress,
             resources=self._meter.read(),
             generation=self.generation,
