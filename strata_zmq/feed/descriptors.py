@@ -6,13 +6,20 @@ kernel attaches to the head's first byte.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
 from array import array
 from typing import TYPE_CHECKING
 
-from strata_zmq.errors import DeadlineExceededError, InvalidArgumentError, PeerLostError, ProtocolError
+from strata_zmq.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    PeerLostError,
+    ProtocolError,
+    ResourceExhaustedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +35,9 @@ _INT_BYTES = array("i").itemsize
 def send_descriptors(sock: socket.socket, fds: Sequence[int], label: bytes, *, timeout_s: float = 10.0) -> None:
     """Hand copies of `fds` to the other end of a connected AF_UNIX stream socket, with a label that says what for.
 
-    Raises InvalidArgumentError for a label over LABEL_BYTES_MAX, PeerLostError when the receiver is gone and
-    DeadlineExceededError when it takes nothing for `timeout_s`.
+    Raises InvalidArgumentError for a label over LABEL_BYTES_MAX, PeerLostError when the receiver is gone,
+    DeadlineExceededError when it takes nothing for `timeout_s`, and ResourceExhaustedError when more descriptors are
+    under way than this user may have open.
     """
     if len(label) > LABEL_BYTES_MAX:
         raise InvalidArgumentError(f"descriptors: a label has at most {LABEL_BYTES_MAX} bytes, got {len(label)}")
@@ -44,6 +52,10 @@ def send_descriptors(sock: socket.socket, fds: Sequence[int], label: bytes, *, t
     except TimeoutError as error:
         raise _late(f"take {label!r}", timeout_s) from error
     except OSError as error:
+        if error.errno == errno.ETOOMANYREFS:
+            raise ResourceExhaustedError(
+                f"descriptors {label!r}: too many are under way; raise the limit on open files (ulimit -n)"
+            ) from error
         raise PeerLostError(f"descriptors {label!r}: the receiver is gone ({error.strerror})") from error
     finally:
         sock.settimeout(before)

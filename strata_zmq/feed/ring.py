@@ -18,7 +18,7 @@ import numpy as np
 from strata_zmq.errors import InvalidArgumentError, ProtocolError, StrataError
 from strata_zmq.feed.descriptors import recv_descriptors, send_descriptors
 from strata_zmq.feed.segment import MemfdSegment
-from strata_zmq.feed.slots import ArraySpec, Geometry, SlotDescription, read_header, spec_for, write_header
+from strata_zmq.feed.slots import ArraySpec, Geometry, SlotDescription, read_header, spec_for, view, write_header
 
 if TYPE_CHECKING:
     import socket
@@ -67,10 +67,14 @@ class Ring:
     def recv(cls, sock: socket.socket, *, timeout_s: float = 10.0) -> Self:
         """Return the ring that the other end of `sock` sends; errors are those of `recv_descriptors`."""
         (fd, free_fd, ready_fd), label = recv_descriptors(sock, 3, timeout_s=timeout_s)
+        segment = None
         try:
+            segment = MemfdSegment.attach(fd)
             geometry = Geometry(*msgspec.msgpack.decode(label, type=tuple[int, int]))
-            return cls(MemfdSegment.attach(fd), geometry, free_fd, ready_fd)
+            return cls(segment, geometry, free_fd, ready_fd)
         except (StrataError, msgspec.MsgspecError) as error:
+            if segment is not None:
+                segment.close()
             os.close(free_fd)
             os.close(ready_fd)
             raise ProtocolError(f"ring: what was received is no ring ({error})") from error
@@ -159,7 +163,7 @@ class WritableSlot:
         used = max((spec.offset + spec.nbytes for spec in self._specs.values()), default=0)
         spec = spec_for(name, dtype, shape, used, self._payload.size)
         self._specs[name] = spec
-        return _view(self._payload, spec)
+        return view(self._payload, spec)
 
     def put(self, name: str, values: NDArray[Any]) -> None:
         """Copy `values` into the slot, whatever their memory order and byte order."""
@@ -242,7 +246,7 @@ class Slot:
         self.payload.flags.writeable = False
         self.specs = description.arrays
         self.note = description.note
-        self.arrays = {spec.name: _view(self.payload, spec) for spec in description.arrays}
+        self.arrays = {spec.name: view(self.payload, spec) for spec in description.arrays}
         self.ring = ring
         self.index = index
         self._give_back: Callable[[int], None] | None = give_back
@@ -260,10 +264,6 @@ class Slot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
-
-
-def _view(payload: NDArray[np.uint8], spec: ArraySpec) -> NDArray[Any]:
-    return payload[spec.offset : spec.offset + spec.nbytes].view(spec.dtype).reshape(spec.shape)
 
 
 class _Queue:

@@ -38,6 +38,7 @@ __all__ = [
     "native_dtype",
     "read_header",
     "spec_for",
+    "view",
     "write_header",
 ]
 
@@ -148,6 +149,11 @@ def spec_for(name: str, dtype: DTypeLike, shape: tuple[int, ...], used: int, slo
             f"{slot_bytes}; raise slot_bytes or make the batch smaller"
         )
     return spec
+
+
+def view(payload: NDArray[np.uint8], spec: ArraySpec) -> NDArray[Any]:
+    """Return the array that `spec` describes inside `payload`, without a copy."""
+    return payload[spec.offset : spec.offset + spec.nbytes].view(spec.dtype).reshape(spec.shape)
 
 
 def batch_bytes(rows: int, arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> int:
