@@ -90,7 +90,7 @@ def test_the_model_is_what_committed_history_says(
 def test_a_worker_that_sleeps_through_its_lease_is_fenced_and_rejoins(
     start_coordinator: Callable[..., Any], start_trainer: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    """What the sleeper had in hand is trained by others; awake, it joins in the same process, and nothing counts twice."""
+    """What the sleeper had in hand is trained by others; awake, its process joins again, and nothing counts twice."""
     coordinator = start_coordinator("--initial-workers", "2", "--lease-s", "1.5")
     steady = start_trainer(coordinator, "worker-0", total=TOTAL, hold={"rejoining": 20})
     sleeper = start_trainer(coordinator, "worker-1", total=TOTAL, hold={"sleeping": 5})
