@@ -58,6 +58,8 @@ class Run:
     def story(self) -> str:
         return f"standard output:\n{self.out}\nstandard error:\n{self.err}"
 
+    __str__ = story  # as a message that is made when it is needed
+
     def processes(self) -> dict[int, str]:
         """Every running process that carries the mark, but the supervisor itself: pid -> command line."""
         found = {}

@@ -106,7 +106,7 @@ def test_a_signal_reaches_the_workers_and_their_children_and_ends_the_job(
         "child.wait()\ntime.sleep(60)\n"
     )
     run = launch("-n", 2, "--writers", 0, path)
-    eventually(lambda: run.out.count("ready") == 2, message=run.story())
+    eventually(lambda: run.out.count("ready") == 2, message=run)
     os.kill(run.pid, signum)
     assert run.wait() == code, run.story()
     assert run.out.count(f"heard SIG{heard}") == 2
@@ -120,7 +120,7 @@ def test_a_worker_that_ignores_ctrl_c_is_terminated_and_then_killed(launch, scri
         "print('ready')\n" + WAIT
     )
     run = launch("--writers", 0, "--grace", 0.2, path)
-    eventually(lambda: "ready" in run.out, message=run.story())
+    eventually(lambda: "ready" in run.out, message=run)
     os.kill(run.pid, signal.SIGINT)
     assert run.wait() == 130, run.story()
     assert "worker-0 still running: sending SIGTERM" in run.err
@@ -131,7 +131,7 @@ def test_a_worker_that_ignores_ctrl_c_is_terminated_and_then_killed(launch, scri
 def test_the_second_ctrl_c_does_not_wait(launch, script, eventually) -> None:
     path = script("import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('ready')\n" + WAIT)
     run = launch("-n", 2, "--writers", 0, "--grace", 600, path)
-    eventually(lambda: run.out.count("ready") == 2, message=run.story())
+    eventually(lambda: run.out.count("ready") == 2, message=run)
     os.kill(run.pid, signal.SIGINT)
     eventually(lambda: "SIGINT received" in run.err)
     os.kill(run.pid, signal.SIGINT)
@@ -152,7 +152,7 @@ def test_a_run_folder_keeps_journal_and_logs_and_a_later_run_goes_on_with_them(l
 
 def test_two_runs_do_not_share_a_run_folder(launch, script, tmp_path, eventually) -> None:
     first = launch("--run-dir", tmp_path / "kept", "--writers", 0, script(WAIT))
-    eventually(lambda: "life 0" in first.out, message=first.story())
+    eventually(lambda: "life 0" in first.out, message=first)
     second = launch("--run-dir", tmp_path / "kept", "--writers", 0, script(""))
     assert second.wait() == 1
     assert f"is in use by process {first.pid}" in second.err

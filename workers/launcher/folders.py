@@ -14,7 +14,7 @@ from pathlib import Path
 
 from strata_zmq.errors import AlreadyExistsError, InvalidArgumentError, StorageError
 
-__all__ = ["MAX_SOCKET_PATH_BYTES", "Folders", "make_folders", "writable_folder"]
+__all__ = ["MAX_SOCKET_PATH_BYTES", "Folders", "make_folders"]
 
 MAX_SOCKET_PATH_BYTES = 107  # unix(7): sun_path holds 108 bytes with its NUL
 _LONGEST_SOCKET_NAME = 32
@@ -35,7 +35,26 @@ class Folders:
     lock_fd: int | None
 
 
-def writable_folder(path: Path, option: str) -> Path:
+def make_folders(run_dir: Path | None, store: Path | None) -> Folders:
+    """Make a run's folders, and `store` for its checkpoints if there is to be one.
+
+    Raises StorageError for what cannot be written, and AlreadyExistsError when another run holds `run_dir`.
+    """
+    run, lock_fd = None, None
+    if run_dir is not None:
+        run = _writable(run_dir, "--run-dir")
+    if store is not None:
+        _writable(store, "--checkpoint-path")
+    if run is not None:
+        lock_fd = _lock(run)
+    scratch = _scratch()
+    if run is None:
+        run = scratch / "run"
+        run.mkdir()
+    return Folders(scratch=scratch, run=run, kept=run_dir is not None, lock_fd=lock_fd)
+
+
+def _writable(path: Path, option: str) -> Path:
     """Make `path` a folder that can be written and return its absolute form; raises StorageError naming `option`."""
     path = path.absolute()
     try:
@@ -45,19 +64,6 @@ def writable_folder(path: Path, option: str) -> Path:
     except OSError as error:
         raise StorageError(f"{option} {path} cannot be written: {error.strerror}; name a folder that can") from None
     return path
-
-
-def make_folders(run_dir: Path | None) -> Folders:
-    """Make a run's folders; raises StorageError, or AlreadyExistsError when another run holds `run_dir`."""
-    run, lock_fd = None, None
-    if run_dir is not None:
-        run = writable_folder(run_dir, "--run-dir")
-        lock_fd = _lock(run)
-    scratch = _scratch()
-    if run is None:
-        run = scratch / "run"
-        run.mkdir()
-    return Folders(scratch=scratch, run=run, kept=run_dir is not None, lock_fd=lock_fd)
 
 
 def _scratch() -> Path:

@@ -19,6 +19,7 @@ __all__ = ["JobView", "MemberView", "line", "table"]
 
 _ROWS_MAX = 16
 _STALE_S = 5.0
+_NAMES_MAX = 4
 _COLOURS = {
     "TRAINING": "green",
     "CHECKPOINTING": "cyan",
@@ -126,11 +127,18 @@ def _checkpoints(status: Status) -> str:
     if not status.checkpoints:
         return ""
     newest = max(status.checkpoints, key=lambda checkpoint: checkpoint.created_at)
-    return f"{len(status.checkpoints)} checkpoints kept, newest of step {newest.step}"
+    return f"{len(status.checkpoints)} checkpoints, newest of step {newest.step}"
 
 
 def _barriers(status: Status) -> str:
-    return f"{len(status.barriers)} barriers open" if status.barriers else ""
+    if len(status.barriers) != 1:
+        return f"{len(status.barriers)} barriers open" if status.barriers else ""
+    barrier = status.barriers[0]
+    text = f"barrier {barrier['name']} {barrier['arrived']}/{barrier['total']}"
+    missing = barrier["missing"]
+    if isinstance(missing, list) and missing:
+        text += f", missing {', '.join(missing[:_NAMES_MAX])}{', ...' * (len(missing) > _NAMES_MAX)}"
+    return text
 
 
 _FIGURES: tuple[Callable[[Status], str], ...] = (_states, _steps, _history, _checkpoints, _barriers)

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import selectors
+import shutil
 import signal
 import time
 from collections import deque
@@ -18,7 +19,7 @@ from functools import partial
 
 from .commands import Commands, Endpoints
 from .environment import common_environment, coordinator_environment, worker_environment
-from .folders import make_folders, writable_folder
+from .folders import make_folders
 from .job import Effect, Finish, Job, Phase, Report, Say, Signal, Spawn
 from .link import Coordinator, Link, dial
 from .logs import LogFiles, LogPump
@@ -73,15 +74,14 @@ class Supervisor:
         """
         options = self._options
         self._store = options.store().absolute()
-        if options.writers:
-            writable_folder(self._store, "--checkpoint-path")
         with ExitStack() as stack:
             inbox = stack.enter_context(SignalInbox(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
             self._selector = stack.enter_context(selectors.DefaultSelector())
             self._selector.register(inbox, selectors.EVENT_READ, partial(self._on_signals, inbox))
-            self._folders = make_folders(options.run_dir)
+            self._folders = make_folders(options.run_dir, self._store if options.writers else None)
             if self._folders.lock_fd is not None:
                 stack.callback(os.close, self._folders.lock_fd)
+            stack.callback(shutil.rmtree, self._folders.scratch, ignore_errors=True)
             self._wake = Wake()
             stack.callback(self._wake.close)
             self._selector.register(self._wake, selectors.EVENT_READ, self._wake.clear)
