@@ -14,6 +14,7 @@ from .datasets import Datasets
 from .history import History
 from .records import TermStarted
 from .rendezvous import Rendezvous
+from .restores import Restores
 from .status import report
 from .world import CoreConfig, Effects, Received, Session, World
 
@@ -32,6 +33,7 @@ class Core:
         self._barriers = Barriers(self._world, self._rendezvous)
         self._datasets = Datasets(self._world, self._rendezvous)
         self._checkpoints = Checkpoints(self._world, self._rendezvous)
+        self._restores = Restores(self._world, self._rendezvous)
         self._numbers = 0
         self._ticked_at = float("-inf")
         self._handlers: dict[type, Callable[[Session, Any], None]] = {
@@ -49,6 +51,7 @@ class Core:
             wire.CheckpointArrive: self._checkpoints.arrive,
             wire.CheckpointCommitted: self._checkpoints.committed,
             wire.CheckpointFailed: self._checkpoints.failed,
+            wire.Restore: self._restores.restore,
             wire.LatestCheckpoint: self._checkpoints.latest,
             wire.GetStatus: lambda session, message: report(self._world, self._barriers, session, message.seq),
         }

@@ -29,6 +29,7 @@ from .records import (
     EpochBegan,
     GenerationBroken,
     GenerationFormed,
+    HistoryRestored,
     MemberRecord,
     RankArrived,
     Record,
@@ -169,6 +170,7 @@ class History:
             CheckpointTaken: self._take,
             CheckpointAborted: self._abort,
             CheckpointsReconciled: self._reconcile,
+            HistoryRestored: self._restore,
         }
 
     @property
@@ -271,6 +273,20 @@ class History:
         self.checkpoints = {summary.checkpoint_id: summary for summary in record.checkpoints}
         for name in self.checkpoints:
             self.open_checkpoints.pop(name, None)
+
+    def _restore(self, record: HistoryRestored) -> None:
+        self.generation = record.generation
+        self.epoch, self.commit_index = record.epoch, record.commit_index
+        self.members = tuple(
+            msgspec.structs.replace(member, since_commit=record.commit_index) for member in self.members
+        )
+        for name, dataset in self.datasets.items():
+            dataset.begin_epoch()
+            if name in record.ledgers:
+                dataset.ledger = EpochLedger.from_state(record.ledgers[name])
+        surviving = [entry for entry in self.certificates if entry.epoch < record.epoch]
+        self.certificates = deque(surviving, maxlen=CERTIFICATES_MAX)
+        self.outcomes.clear()
 
     def _form(self, record: GenerationFormed) -> None:
         self.generation = record.generation

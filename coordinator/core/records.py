@@ -6,6 +6,8 @@ Fields are append-only, as on the wire.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from strata_zmq.protocol.messages import CheckpointSummary, RankArrival, SeenRange
@@ -20,6 +22,7 @@ __all__ = [
     "EpochBegan",
     "GenerationBroken",
     "GenerationFormed",
+    "HistoryRestored",
     "MemberRecord",
     "RankArrived",
     "Record",
@@ -47,6 +50,8 @@ class MemberRecord(msgspec.Struct, array_like=True, frozen=True):
     gpu_count: int
     memory_bytes: int
     metadata: dict[str, str]
+    since_commit: int = 0
+    """The commit point at which this process joined: it remembers what came after, and nothing before."""
 
 
 class GenerationFormed(_Record, frozen=True, kw_only=True, tag="generation"):
@@ -136,6 +141,16 @@ class CheckpointsReconciled(_Record, frozen=True, kw_only=True, tag="checkpoints
     checkpoints: list[CheckpointSummary]
 
 
+class HistoryRestored(_Record, frozen=True, kw_only=True, tag="restored"):
+    """History went back to a checkpoint: a new generation of the same members, at the manifest's data position."""
+
+    checkpoint_id: str
+    generation: int
+    epoch: int
+    commit_index: int
+    ledgers: dict[str, dict[str, Any]]
+
+
 Record = (
     TermStarted
     | GenerationFormed
@@ -148,4 +163,5 @@ Record = (
     | CheckpointTaken
     | CheckpointAborted
     | CheckpointsReconciled
+    | HistoryRestored
 )

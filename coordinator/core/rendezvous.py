@@ -16,6 +16,7 @@ from strata_zmq.errors import (
     NotFoundError,
     ResourceExhaustedError,
     StaleGenerationError,
+    UnavailableError,
 )
 from strata_zmq.protocol.messages import (
     AwaitGeneration,
@@ -79,6 +80,11 @@ class Rendezvous:
             )
         held = world.workers.get(worker_id)
         if held is not None and held.incarnation != request.incarnation:
+            if held.session is None:
+                raise UnavailableError(
+                    f"worker_id {worker_id!r} belonged to pid {held.pid} before this coordinator was restarted: "
+                    f"it has {held.expires_at - world.now:.1f} s left to come back"
+                )
             age = world.now - held.heard_at
             raise AlreadyExistsError(
                 f"worker_id {worker_id!r} is held by a live process (pid {held.pid} on "
@@ -212,6 +218,25 @@ class Rendezvous:
 
     # ---- decisions
 
+    def announce(self) -> None:
+        """Tell PUB and everybody who waits of the generation that has just begun."""
+        world, history = self._world, self._world.history
+        change = history.rebalances[-1] if history.rebalances else None
+        fresh = change is not None and change.generation == history.generation
+        world.publish(
+            MembershipChanged,
+            members=list(history.member_ids[:1000]),
+            joined=list(world.last_joined),
+            left=list(world.last_left),
+            moved=change.moved if change and fresh else 0,
+            lower_bound=change.lower_bound if change and fresh else 0,
+        )
+        self._on_change()
+        for worker_id, (parked, after) in list(self._waiting.items()):
+            if history.generation > after and worker_id in history.member_ids:
+                del self._waiting[worker_id]
+                self._tell(parked.session, parked.seq)
+
     def _settle(self) -> None:
         """Form, break or keep the generation. Nothing happens unless somebody came or went."""
         if not self._dirty:
@@ -233,25 +258,26 @@ class Rendezvous:
         world.record(
             GenerationFormed(
                 generation=history.generation + 1,
-                members=[_record(world.workers[worker]) for worker in decision.members],
+                members=[self._record(world.workers[worker]) for worker in decision.members],
                 joined=list(decision.joined),
                 left=list(decision.left),
             )
         )
-        change = history.rebalances[-1]
-        world.publish(
-            MembershipChanged,
-            members=list(decision.members[:1000]),
-            joined=change.joined,
-            left=change.left,
-            moved=change.moved,
-            lower_bound=change.lower_bound,
+        self.announce()
+
+    def _record(self, worker: Worker) -> MemberRecord:
+        history = self._world.history
+        since = [member.since_commit for member in history.members if member.incarnation == worker.incarnation]
+        return MemberRecord(
+            worker.worker_id,
+            worker.incarnation,
+            worker.hostname,
+            worker.pid,
+            worker.gpu_count,
+            worker.memory_bytes,
+            worker.metadata,
+            since[0] if since else history.commit_index,
         )
-        self._on_change()
-        for worker_id, (parked, after) in list(self._waiting.items()):
-            if history.generation > after and worker_id in history.member_ids:
-                del self._waiting[worker_id]
-                self._tell(parked.session, parked.seq)
 
     def _tell(self, session: Session, seq: int) -> None:
         history = self._world.history
@@ -271,7 +297,8 @@ class Rendezvous:
 
     def _need(self) -> int:
         config = self._world.config
-        return config.min_workers if self._world.history.generation else max(config.initial_workers, config.min_workers)
+        # With nobody left of the generation before, it is a beginning again.
+        return config.min_workers if self._world.history.members else max(config.initial_workers, config.min_workers)
 
     def _quorum_state(self) -> tuple[int, int]:
         return self._need(), len(self._world.workers)
@@ -279,15 +306,3 @@ class Rendezvous:
     def _known(self) -> str:
         names = sorted(self._world.workers)
         return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "nobody"
-
-
-def _record(worker: Worker) -> MemberRecord:
-    return MemberRecord(
-        worker.worker_id,
-        worker.incarnation,
-        worker.hostname,
-        worker.pid,
-        worker.gpu_count,
-        worker.memory_bytes,
-        worker.metadata,
-    )

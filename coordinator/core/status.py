@@ -20,7 +20,7 @@ def report(world: World, barriers: Barriers, session: Session, seq: int) -> None
     history = world.history
     ranks = {worker: rank for rank, worker in enumerate(history.member_ids)}
     config = world.config
-    need = config.min_workers if history.generation else max(config.initial_workers, config.min_workers)
+    need = config.min_workers if history.members else max(config.initial_workers, config.min_workers)
     skews_ms = sorted(skew * 1000 for skew in barriers.skews_s)
     world.reply(
         session,

@@ -39,6 +39,7 @@ from strata_zmq.protocol.replies import (
     Registered,
     Released,
     Reply,
+    Restored,
     Shards,
     Status,
     Welcome,
@@ -63,6 +64,7 @@ from strata_zmq.protocol.requests import (
     RegisterWriter,
     ReportLost,
     Request,
+    Restore,
     SeenRange,
 )
 
@@ -108,6 +110,8 @@ __all__ = [
     "ReportLost",
     "Request",
     "Resources",
+    "Restore",
+    "Restored",
     "Role",
     "SeenRange",
     "Shards",

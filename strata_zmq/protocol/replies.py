@@ -21,6 +21,7 @@ __all__ = [
     "Registered",
     "Released",
     "Reply",
+    "Restored",
     "Shards",
     "Status",
     "Welcome",
@@ -128,6 +129,12 @@ class CheckpointDurable(Header, frozen=True, kw_only=True, tag="checkpoint_durab
     checkpoint_id: str
 
 
+class Restored(Header, frozen=True, kw_only=True, tag="restored"):
+    """History stands at the checkpoint (`rewound`), or others carry a later one and the caller takes theirs."""
+
+    rewound: bool
+
+
 class CheckpointTaken(Header, frozen=True, kw_only=True, tag="checkpoint_taken"):
     """Committed checkpoints, newest first."""
 
@@ -215,6 +222,7 @@ Reply = (
     | CheckpointOpened
     | CheckpointDurable
     | CheckpointTaken
+    | Restored
     | CommitCheckpoint
     | Status
     | ErrorReply

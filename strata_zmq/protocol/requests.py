@@ -42,6 +42,7 @@ __all__ = [
     "RegisterWriter",
     "ReportLost",
     "Request",
+    "Restore",
     "SeenRange",
 ]
 
@@ -168,6 +169,16 @@ class CheckpointArrive(Header, frozen=True, kw_only=True, tag="checkpoint_arrive
     size_bytes: Count
 
 
+class Restore(Header, frozen=True, kw_only=True, tag="restore"):
+    """Takes the data position back to a checkpoint's. `ledger` is what its manifest embeds. Answered by RESTORED.
+
+    It is carried out only while no member remembers later history; a newcomer among others changes nothing.
+    """
+
+    checkpoint_id: Identifier
+    ledger: Annotated[bytes, Meta(max_length=60_000)]
+
+
 class LatestCheckpoint(Header, frozen=True, kw_only=True, tag="latest_checkpoint"):
     """Asks for committed checkpoints, newest first. Answered by CHECKPOINT_TAKEN."""
 
@@ -224,6 +235,7 @@ Request = (
     | AdvanceEpoch
     | CheckpointBegin
     | CheckpointArrive
+    | Restore
     | LatestCheckpoint
     | RegisterWriter
     | CheckpointCommitted

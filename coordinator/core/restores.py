@@ -1,0 +1,91 @@
+"""Taking history back to a checkpoint: the data position that its manifest embeds, for all ranks at once."""
+
+from __future__ import annotations
+
+import msgspec
+
+from strata_zmq.domain.ledger import EpochLedger
+from strata_zmq.errors import InvalidArgumentError, NotFoundError
+from strata_zmq.protocol.messages import Restore, Restored
+
+from .records import HistoryRestored
+from .rendezvous import Rendezvous
+from .world import Session, World
+
+__all__ = ["Restores"]
+
+
+class _Position(msgspec.Struct, frozen=True):
+    """What `History.ledger_state` wrote."""
+
+    epoch: int
+    commit_index: int
+    datasets: dict[str, _DatasetPosition]
+
+
+class _DatasetPosition(msgspec.Struct, frozen=True):
+    total_samples: int
+    shard_size: int
+    shuffle: bool
+    seed: int
+    ledger: dict[str, object]
+
+
+class Restores:
+    """Decides whether history goes back."""
+
+    def __init__(self, world: World, rendezvous: Rendezvous) -> None:
+        self._world = world
+        self._rendezvous = rendezvous
+
+    def restore(self, session: Session, request: Restore) -> None:
+        """Go back, unless a member remembers what came after the checkpoint: then the caller takes its state."""
+        world, history = self._world, self._world.history
+        worker = self._rendezvous.caller(session)
+        if not history.formed or worker.worker_id not in history.member_ids:
+            raise world.membership_error(f"restore of {request.checkpoint_id!r}")
+        position = _read(request.ledger)
+        self._check_datasets(position)
+        here = (history.epoch, history.commit_index) == (position.epoch, position.commit_index) and all(
+            history.datasets[name].ledger.to_state() == one.ledger for name, one in position.datasets.items()
+        )
+        carried = any(member.since_commit < history.commit_index for member in history.members)
+        if not here and not carried:
+            world.last_joined = world.last_left = ()
+            world.record(
+                HistoryRestored(
+                    checkpoint_id=request.checkpoint_id,
+                    generation=history.generation + 1,
+                    epoch=position.epoch,
+                    commit_index=position.commit_index,
+                    ledgers={name: one.ledger for name, one in position.datasets.items()},
+                )
+            )
+            world.counters["restores"] += 1
+            self._rendezvous.announce()
+        world.reply(session, request.seq, Restored, rewound=here or not carried)
+
+    def _check_datasets(self, position: _Position) -> None:
+        for name, there in position.datasets.items():
+            dataset = self._world.history.datasets.get(name)
+            if dataset is None:
+                raise NotFoundError(
+                    f"the checkpoint's ledger knows dataset {name!r}, which is not registered: register it first"
+                )
+            for field in ("total_samples", "shard_size", "shuffle", "seed"):
+                before, now = getattr(there, field), getattr(dataset.added, field)
+                if before != now:
+                    raise InvalidArgumentError(
+                        f"dataset {name!r} had {field}={before!r} in the checkpoint and has {now!r} now: "
+                        "its positions mean other samples; register it as it was"
+                    )
+
+
+def _read(ledger: bytes) -> _Position:
+    try:
+        position = msgspec.json.decode(ledger, type=_Position)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise InvalidArgumentError(f"ledger is not what a manifest embeds: {error}") from None
+    for one in position.datasets.values():
+        EpochLedger.from_state(one.ledger)
+    return position
