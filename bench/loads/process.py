@@ -53,7 +53,9 @@ def child_process(module: str, *arguments: str, pass_fds: Sequence[int] = ()) ->
             os.close(writing)
         try:
             with os.fdopen(reading, "rb") as announced:
-                if not select.select([announced], [], [], _START_TIMEOUT_S)[0]:
+                waiting = select.poll()  # select() would refuse descriptors above 1023
+                waiting.register(announced, select.POLLIN)
+                if not waiting.poll(_START_TIMEOUT_S * 1000):
                     raise DeadlineExceededError(f"{module} was not ready in {_START_TIMEOUT_S} s", missing=(module,))
                 line = announced.readline()
             if not line:

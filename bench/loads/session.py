@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import zmq
 
-from strata_zmq.errors import DeadlineExceededError, from_wire
+from strata_zmq.errors import DeadlineExceededError, ProtocolError, from_wire
 from strata_zmq.protocol.codec import decode_reply, encode
 from strata_zmq.protocol.messages import (
     AwaitGeneration,
@@ -94,12 +94,12 @@ def joined(sockets: Sockets) -> list[Worker]:
 
 
 def checked(body: bytes, expected: type[Expected]) -> Expected:
-    """Return the reply in `body`; raises the error that it carries, or TypeError for another kind of reply."""
+    """Return the reply in `body`; raises the error that it carries, or ProtocolError for another kind of reply."""
     reply = decode_reply(body)
     if isinstance(reply, ErrorReply):
         raise from_wire(reply.code, reply.message)
     if not isinstance(reply, expected):
-        raise TypeError(f"expected {expected.__name__}, the coordinator sent {type(reply).__name__}")
+        raise ProtocolError(f"expected {expected.__name__}, the coordinator sent {type(reply).__name__}")
     return reply
 
 

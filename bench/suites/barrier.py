@@ -20,6 +20,7 @@ from strata_zmq.bench.loads.session import checked, connected, joined
 from strata_zmq.bench.model import Case, Contender, Sample, Settings, Suite
 from strata_zmq.bench.peer_process import peer_process
 from strata_zmq.bench.timing import MILLISECONDS
+from strata_zmq.errors import ProtocolError
 from strata_zmq.protocol.codec import encode
 from strata_zmq.protocol.messages import Arrive, Heartbeat, Released
 from strata_zmq.transport.sockets import raise_file_limit
@@ -124,7 +125,7 @@ def _strata_barrier(members: list[Worker], step: int) -> float:
     probe = encode(Heartbeat(seq=0, session=last.session, generation=last.generation, state="TRAINING"))
     milliseconds, replies = _barrier([member.socket for member in members], bodies, probe)
     if any(checked(reply, Released).step != step for reply in (replies[0], replies[-1])):
-        raise TypeError(f"a release of another barrier than step {step} came back")
+        raise ProtocolError(f"a release of another barrier than step {step} came back")
     return milliseconds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,8 @@ class Report(msgspec.Struct, forbid_unknown_fields=True):
 
 def bench(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "strata_zmq.bench", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100)
+    environment = {**os.environ, "STRATA_BENCH_PEERS": "none"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100)
 
 
 def test_a_quick_run_ends_with_table_page_and_json_of_the_promised_shape(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""The other ends of a measurement: children that end when they should, and loads that count what really came back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from strata_zmq.bench.loads.coordinator import coordinator_process
+from strata_zmq.bench.loads.offered import open_loop, pipeline
+from strata_zmq.bench.loads.process import Child, child_process
+from strata_zmq.bench.loads.session import Sockets, checked, connected, joined
+from strata_zmq.errors import PeerLostError, ProtocolError, StrataError
+from strata_zmq.protocol.codec import encode
+from strata_zmq.protocol.messages import ErrorReply, Heartbeat, HeartbeatAck, Welcome
+
+
+def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def echo() -> Iterator[Child]:
+    with child_process("strata_zmq.bench.loads.echo") as child:
+        yield child
+
+
+@pytest.fixture
+def sockets(echo: Child) -> Iterator[Sockets]:
+    with connected(echo.ready["control"], 3) as made:
+        yield made
+
+
+def test_a_child_is_gone_when_its_block_ends() -> None:
+    with child_process("strata_zmq.bench.loads.echo") as child:
+        assert psutil.pid_exists(child.pid)
+    assert not psutil.pid_exists(child.pid)
+
+
+def test_a_child_is_gone_when_the_benchmark_is_killed() -> None:
+    script = (
+        "import sys, time\n"
+        "from strata_zmq.bench.loads.process import child_process\n"
+        "with child_process('strata_zmq.bench.loads.echo') as child:\n"
+        "    print(child.pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_child_that_cannot_start_is_an_error_with_its_last_words() -> None:
+    with pytest.raises(PeerLostError, match="No module named"), child_process("strata_zmq.bench.loads.nothing"):
+        pass
+
+
+def test_the_cpu_time_of_a_child_rises_with_what_it_does(echo: Child, sockets: Sockets) -> None:
+    before = echo.cpu_seconds()
+    pipeline(sockets, [b"x"] * 3, window=8, duration_s=0.1, server_cpu=echo.cpu_seconds)
+    assert echo.cpu_seconds() > before
+
+
+def test_a_pipeline_counts_replies_and_leaves_the_sockets_empty(echo: Child, sockets: Sockets) -> None:
+    bodies = [b"one", b"two", b"three"]
+    for _ in range(2):
+        found = pipeline(sockets, bodies, window=4, duration_s=0.05, server_cpu=echo.cpu_seconds)
+        assert found.replies > 0
+        assert found.last == bodies
+        assert found.wall_s >= 0.05
+        assert not any(socket.poll(0) for socket in sockets)
+
+
+def test_an_open_loop_measures_every_request_and_keeps_its_rate(echo: Child, sockets: Sockets) -> None:
+    latencies, found = open_loop(sockets, [b"x"] * 3, rate=1000.0, count=100, server_cpu=echo.cpu_seconds)
+    assert len(latencies) == found.replies == 100
+    assert min(latencies) > 0
+    assert found.wall_s >= 99 / 1000.0
+
+
+def test_a_bare_barrier_answers_all_when_the_last_arrives() -> None:
+    with (
+        child_process("strata_zmq.bench.loads.bare_barrier", "--expected", "3") as server,
+        connected(server.ready["control"], 3) as sockets,
+    ):
+        for place in (0, 1):
+            sockets[place].send(b".")
+        sockets[2].send(b"?")
+        assert sockets[2].recv() == b"?"
+        assert not any(socket.poll(0) for socket in sockets)
+        sockets[2].send(b".")
+        assert [socket.recv() for socket in sockets] == [b"."] * 3
+
+
+def test_workers_of_a_load_are_members_of_one_generation(tmp_path: Path) -> None:
+    with coordinator_process(tmp_path, 3) as server, connected(server.ready["control"], 3) as sockets:
+        workers = joined(sockets)
+        assert {worker.generation for worker in workers} == {1}
+        assert len({worker.session for worker in workers}) == 3
+        beat = Heartbeat(seq=9, session=workers[0].session, generation=1, state="TRAINING")
+        sockets[0].send(encode(beat))
+        assert checked(sockets[0].recv(), HeartbeatAck).seq == 9
+
+
+def test_an_error_reply_is_raised_and_another_kind_refused() -> None:
+    with pytest.raises(StrataError, match="no such dataset"):
+        checked(encode(ErrorReply(code="not_found", message="no such dataset")), HeartbeatAck)
+    with pytest.raises(ProtocolError, match="expected Welcome"):
+        checked(encode(HeartbeatAck()), Welcome)
+
+
+@pytest.mark.parametrize(
+    ("suite", "cases"), [("coordinator", 3), ("barrier", 3), ("checkpoint", 2), ("feed", 1), ("sharding", 4)]
+)
+def test_every_suite_runs_end_to_end_without_any_peer_installed(tmp_path: Path, suite: str, cases: int) -> None:
+    environment = {**os.environ, "STRATA_BENCH_PEERS": str(tmp_path / "none"), "CHECKPOINT_SIZE_MB": "16"}
+    command = [sys.executable, "-m", "strata_zmq.bench", "--quick", suite, "--rounds", "1", "--json", "f.json"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = json.loads((tmp_path / "f.json").read_text())["rows"]
+    assert len(rows) == cases
+    assert all(row["median"] > 0 and row["limit"]["median"] > 0 for row in rows)
+    timed = [row for row in rows if row["floor_id"] not in {None, "sharding.moves"}]
+    assert all(row["met"] is None for row in timed), "one round is not enough to judge a duration"
