@@ -7,6 +7,7 @@ history, the checkpoint client streams to the writers.
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -244,7 +245,9 @@ class WorkerMixin:
     ) -> str | None:
         """Load a committed checkpoint into what `track` registered; returns its id, or None when there is none yet.
 
-        `path` defaults to STRATA_CHECKPOINT_PATH. Without `checkpoint_id` it is the latest.
+        The data position goes back to the checkpoint's with it, unless other members carry a later history: then their
+        state is the one to take (see `on_membership`). `path` defaults to STRATA_CHECKPOINT_PATH; without
+        `checkpoint_id` it is the latest checkpoint that is whole.
         """
         from strata_zmq.checkpoint.manager import CheckpointManager
 
@@ -256,13 +259,21 @@ class WorkerMixin:
         folder = path or os.environ.get("STRATA_CHECKPOINT_PATH")
         if not folder:
             raise InvalidArgumentError("restore_checkpoint: no path is given and STRATA_CHECKPOINT_PATH is not set")
+        session = self.session
         with CheckpointManager(folder) as manager:
-            found = manager.latest() if checkpoint_id is None else None
-            if checkpoint_id is None and found is None:
+            known = manager.all_checkpoints()
+            if not known and checkpoint_id is None:
                 return None
-            name = checkpoint_id or (found.checkpoint_id if found else "")
-            state.load(manager.load(name, rank=0))
-        return name
+            world_size = next((one.world_size for one in known if one.checkpoint_id == checkpoint_id), 0)
+            rank = self.rank % (world_size or known[-1].world_size) if known else 0
+            state.load(manager.load(checkpoint_id, rank=rank))
+            report = manager.last_restore
+        if report is None:
+            return None
+        manifest = report.manifest
+        if manifest.ledger is not None:
+            session.restore(manifest.checkpoint_id, json.dumps(manifest.ledger).encode())
+        return manifest.checkpoint_id
 
     # ---- inside
 

@@ -154,6 +154,14 @@ class WorkerSession:
         reply: wire.CheckpointTaken = self._ask(wire.LatestCheckpoint(limit=limit), 30.0)
         return list(reply.checkpoints)
 
+    def restore(self, checkpoint_id: str, ledger: bytes) -> bool:
+        """Take the data position back to a manifest's; False if other members carry a later history.
+
+        Every rank may call it; it happens once, and makes a new generation.
+        """
+        reply: wire.Restored = self._ask(wire.Restore(checkpoint_id=checkpoint_id, ledger=ledger), 30.0)
+        return reply.rewound
+
     def heartbeat(self) -> bool:
         """Renew the lease now; True when the coordinator has answered."""
         self._ask(self._heartbeat(), 10.0)
