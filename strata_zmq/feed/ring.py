@@ -45,6 +45,7 @@ class Ring:
             )
         self.segment = segment
         self.geometry = geometry
+        self.places = geometry.places(segment)
         self.free_fd = free_fd
         self.ready_fd = ready_fd
 
@@ -87,9 +88,15 @@ class Ring:
         """Return the reading end; `peer` is the producer's process."""
         return RingConsumer(self, peer)
 
+    def require_open(self) -> None:
+        """Raise InvalidArgumentError after `close`: the descriptors' numbers may belong to something else by now."""
+        if self.free_fd < 0:
+            raise InvalidArgumentError("ring: closed; use it inside its `with` block")
+
     def close(self) -> None:
         """Give the descriptors back; slots that are still held stay readable. Calling again is harmless."""
         self.segment.close()
+        self.places = []
         for fd in {self.free_fd, self.ready_fd} - {-1}:
             os.close(fd)
         self.free_fd = self.ready_fd = -1
@@ -119,6 +126,7 @@ class RingProducer:
         """Return the next slot if one is free now."""
         if self._open is not None:
             raise InvalidArgumentError("ring: commit the reserved slot before reserving another")
+        self._ring.require_open()
         index = self._free.pop()
         if index is None:
             return None
@@ -136,6 +144,7 @@ class RingProducer:
     def _hand_over(self, slot: WritableSlot) -> None:
         if slot is not self._open:
             raise InvalidArgumentError("ring: this slot was committed already")
+        self._ring.require_open()
         self._open = None
         self._sequence += 1
         self._ready.push(slot.index)
@@ -146,8 +155,7 @@ class WritableSlot:
 
     def __init__(self, ring: Ring, index: int, sequence: int, hand_over: Callable[[WritableSlot], None]) -> None:
         self.index = index
-        self._header = ring.geometry.header(ring.segment, index)
-        self._payload = ring.geometry.payload(ring.segment, index)
+        self._header, self._payload = ring.places[index]
         self._sequence = sequence
         self._hand_over = hand_over
         self._specs: dict[str, ArraySpec] = {}
@@ -199,6 +207,7 @@ class RingConsumer:
 
     def poll(self) -> Slot | None:
         """Return the next slot if one is ready now."""
+        self._ring.require_open()
         index = self._ready.pop()
         if index is None:
             return None
@@ -206,7 +215,7 @@ class RingConsumer:
             raise ProtocolError(f"ring: {self._peer} delivered slot {index}, which is still held here")
         sequence, self._sequence = self._sequence, self._sequence + 1
         self._held.add(index)
-        header = self._ring.geometry.header(self._ring.segment, index)
+        header, _ = self._ring.places[index]
         try:
             description = read_header(header, sequence, self._ring.geometry.slot_bytes)
         except ProtocolError:
@@ -242,7 +251,7 @@ class Slot:
 
     def __init__(self, ring: Ring, index: int, description: SlotDescription, give_back: Callable[[int], None]) -> None:
         used = max((spec.offset + spec.nbytes for spec in description.arrays), default=0)
-        self.payload = ring.geometry.payload(ring.segment, index)[:used]
+        self.payload = ring.places[index][1][:used]
         self.payload.flags.writeable = False
         self.specs = description.arrays
         self.note = description.note

@@ -116,14 +116,17 @@ class Geometry:
         both = segment.array(np.uint32, (2, self.slots))
         return both[0], both[1]
 
-    def header(self, segment: MemfdSegment, index: int) -> memoryview:
-        """Return the header bytes of slot `index`."""
-        start = self.queues_bytes + index * self.stride
-        return segment.view[start : start + HEADER_BYTES]
-
-    def payload(self, segment: MemfdSegment, index: int) -> NDArray[np.uint8]:
-        """Return the payload bytes of slot `index`."""
-        return segment.array(np.uint8, (self.slot_bytes,), self.queues_bytes + index * self.stride + HEADER_BYTES)
+    def places(self, segment: MemfdSegment) -> list[tuple[memoryview, NDArray[np.uint8]]]:
+        """Return each slot's header bytes and payload bytes."""
+        starts = [self.queues_bytes + index * self.stride for index in range(self.slots)]
+        whole = segment.view
+        return [
+            (
+                whole[start : start + HEADER_BYTES],
+                segment.array(np.uint8, (self.slot_bytes,), start + HEADER_BYTES),
+            )
+            for start in starts
+        ]
 
 
 def native_dtype(name: str, dtype: DTypeLike) -> np.dtype[Any]:

@@ -291,8 +291,8 @@ def description(**changes: object) -> bytes:
 def test_a_wrong_description_is_an_error_and_the_ring_goes_on(body):
     with both_ends(slot_bytes=4096) as (producer, consumer, ring):
         producer.reserve().commit()
-        ring.geometry.header(ring.segment, 0)[4:8] = len(body).to_bytes(4, sys.byteorder)
-        ring.geometry.header(ring.segment, 0)[16 : 16 + len(body)] = body
+        ring.places[0][0][4:8] = len(body).to_bytes(4, sys.byteorder)
+        ring.places[0][0][16 : 16 + len(body)] = body
         with pytest.raises(ProtocolError, match="slot 0"):
             consumer.receive()
         assert consumer.held == 0
@@ -309,7 +309,7 @@ def test_a_damaged_header_never_leads_outside_its_slot(noise, at):
         slot = producer.reserve()
         slot.put("x", np.arange(8.0))
         slot.commit(b"note")
-        ring.geometry.header(ring.segment, 0)[at : at + len(noise)] = noise
+        ring.places[0][0][at : at + len(noise)] = noise
         try:
             got = consumer.receive()
         except ProtocolError:
@@ -336,16 +336,20 @@ def test_impossible_slot_numbers_are_refused():
         held.release()
 
 
-def test_a_slot_stays_readable_after_the_ring_is_closed():
+def test_a_slot_stays_readable_after_the_ring_is_closed_and_nothing_else_works():
     with both_ends() as (producer, consumer, ring):
         slot = producer.reserve()
         slot.put("x", np.arange(10))
         slot.commit()
         got = consumer.receive()
+        opened = producer.reserve()
         ring.close()
         ring.close()
         assert got.arrays["x"].tolist() == list(range(10))
         got.release()
+        for forbidden in (opened.commit, consumer.poll, consumer.receive):
+            with pytest.raises(InvalidArgumentError, match="ring: closed"):
+                forbidden()
 
 
 @pytest.mark.parametrize("label", [b"", b"\x92\x01", msgspec.msgpack.encode((9, 4096)), msgspec.msgpack.encode((0, 1))])
