@@ -149,6 +149,9 @@ class History:
         self.generation = 0
         self.formed = False
         self.members: tuple[MemberRecord, ...] = ()
+        self.joined: tuple[str, ...] = ()
+        self.left: tuple[str, ...] = ()
+        """Who made the last difference to the membership."""
         self.epoch = 0
         self.commit_index = 0
         self.datasets: dict[str, DatasetHistory] = {}
@@ -209,6 +212,8 @@ class History:
                 "generation": self.generation,
                 "formed": self.formed,
                 "members": list(self.members),
+                "joined": self.joined,
+                "left": self.left,
                 "epoch": self.epoch,
                 "commit_index": self.commit_index,
                 "datasets": [dataset.to_state() for dataset in self.datasets.values()],
@@ -229,6 +234,7 @@ class History:
         for name in ("term", "generation", "formed", "epoch", "commit_index", "releases"):
             setattr(self, name, state[name])
         self.members = tuple(msgspec.convert(state["members"], list[MemberRecord]))
+        self.joined, self.left = tuple(state["joined"]), tuple(state["left"])
         for packed in state["datasets"]:
             dataset = DatasetHistory.from_state(packed)
             self.datasets[dataset.added.dataset_id] = dataset
@@ -249,6 +255,7 @@ class History:
         gone = set(record.left)
         self.members = tuple(member for member in self.members if member.worker_id not in gone)
         self.formed = False
+        self.joined, self.left = (), tuple(record.left)
 
     def _add_dataset(self, record: DatasetAdded) -> None:
         self.datasets[record.dataset_id] = DatasetHistory(record, self.member_ids)
@@ -276,6 +283,7 @@ class History:
 
     def _restore(self, record: HistoryRestored) -> None:
         self.generation = record.generation
+        self.joined = self.left = ()
         self.epoch, self.commit_index = record.epoch, record.commit_index
         self.members = tuple(
             msgspec.structs.replace(member, since_commit=record.commit_index) for member in self.members
@@ -292,6 +300,7 @@ class History:
         self.generation = record.generation
         self.members = tuple(record.members)
         self.formed = True
+        self.joined, self.left = tuple(record.joined), tuple(record.left)
         moves = [dataset.rebalance(self.member_ids) for dataset in self.datasets.values()]
         self.rebalances.append(
             Rebalance(

@@ -49,6 +49,8 @@ class Rendezvous:
     def resume(self, now: float) -> None:
         """After a restart: every journaled member has one full lease to say hello again; nobody is declared dead."""
         world = self._world
+        # This life may be content with fewer workers than the one that broke the generation.
+        self._dirty = not world.history.formed
         for member in world.history.members:
             world.workers[member.worker_id] = Worker(
                 worker_id=member.worker_id,
@@ -73,10 +75,10 @@ class Rendezvous:
         check_metadata("metadata", request.metadata)
         if session.role != "worker":
             raise InvalidArgumentError(f"role is {session.role!r} in HELLO: only a worker registers as a worker")
-        if session.worker is not None and session.worker.worker_id != worker_id:
+        own = session.worker
+        if own is not None and own.worker_id != worker_id and world.workers.get(own.worker_id) is own:
             raise InvalidArgumentError(
-                f"worker_id {worker_id!r}: this connection is {session.worker.worker_id!r}; deregister first or "
-                "open another"
+                f"worker_id {worker_id!r}: this connection is {own.worker_id!r}; deregister first or open another"
             )
         held = world.workers.get(worker_id)
         if held is not None and held.incarnation != request.incarnation:
@@ -129,12 +131,11 @@ class Rendezvous:
         self._world.reply(session, request.seq, Done)
 
     def heartbeat(self, session: Session, request: Heartbeat) -> None:
-        """Renew a lease and hand over what waits for the worker. The hot path: no table but the states' is touched."""
+        """Note how a worker is and hand over what waits for it. The hot path: no table but the states' is touched."""
         world = self._world
         commands: list[str] = []
         if session.worker is not None:
             worker = self.caller(session)
-            worker.heard_at, worker.expires_at = world.now, world.now + world.config.lease_s
             if worker.state != request.state:
                 worker.state = next_state(worker.worker_id, worker.state, request.state)
             worker.step, worker.epoch, worker.progress = request.step, request.epoch, request.progress
@@ -142,7 +143,7 @@ class Rendezvous:
                 worker.resources = request.resources
             commands, worker.commands = worker.commands, commands
         elif session.writer is not None:
-            session.writer.expires_at = world.now + world.config.lease_s
+            world.live_writer(session)
         world.reply(
             session, request.seq, HeartbeatAck, server_time=world.now + world.config.wall_offset_s, commands=commands
         )
@@ -226,8 +227,8 @@ class Rendezvous:
         world.publish(
             MembershipChanged,
             members=list(history.member_ids[:1000]),
-            joined=list(world.last_joined),
-            left=list(world.last_left),
+            joined=list(history.joined),
+            left=list(history.left),
             moved=change.moved if change and fresh else 0,
             lower_bound=change.lower_bound if change and fresh else 0,
         )
@@ -247,14 +248,13 @@ class Rendezvous:
         decision = quorum(before, world.workers, need=self._need())
         if isinstance(decision, QuorumPending):
             left = [worker for worker in before if worker not in world.workers]
-            if history.formed and left:
-                world.last_joined, world.last_left = (), tuple(left)
+            # Also of a broken generation: who comes back as another process is a newcomer, and not rank 0.
+            if left:
                 world.record(GenerationBroken(left=left))
                 self._on_change()
             return
         if history.formed and not decision.joined and not decision.left:
             return
-        world.last_joined, world.last_left = decision.joined, decision.left
         world.record(
             GenerationFormed(
                 generation=history.generation + 1,
@@ -291,8 +291,8 @@ class Rendezvous:
             rank=members.index(worker.worker_id),
             epoch=history.epoch,
             commit_index=history.commit_index,
-            joined=list(self._world.last_joined),
-            left=list(self._world.last_left),
+            joined=list(history.joined),
+            left=list(history.left),
         )
 
     def _need(self) -> int:

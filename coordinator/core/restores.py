@@ -51,7 +51,6 @@ class Restores:
         )
         carried = any(member.since_commit < history.commit_index for member in history.members)
         if not here and not carried:
-            world.last_joined = world.last_left = ()
             world.record(
                 HistoryRestored(
                     checkpoint_id=request.checkpoint_id,

@@ -9,7 +9,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from strata_zmq.errors import BarrierBrokenError, DeadlineExceededError, GenerationChangedError, StrataError
+from strata_zmq.errors import (
+    BarrierBrokenError,
+    DeadlineExceededError,
+    GenerationChangedError,
+    InvalidArgumentError,
+    StaleGenerationError,
+    StrataError,
+)
 from strata_zmq.protocol.messages import (
     Announcement,
     Broadcast,
@@ -136,8 +143,6 @@ class World:
         self.effects = Effects()
         self.broadcast_seq = 0
         self.counters: Counter[str] = Counter()
-        self.last_joined: tuple[str, ...] = ()
-        self.last_left: tuple[str, ...] = ()
 
     def record(self, record: Record) -> None:
         """Decide something that must last: it changes the state now and is journaled before any reply leaves."""
@@ -191,9 +196,21 @@ class World:
         state = f"is {history.generation} now" if history.formed else "is broken, too few workers are left"
         kind = BarrierBrokenError if broken else GenerationChangedError
         return kind(
-            f"{what}: the generation {state} (joined: {', '.join(self.last_joined) or 'nobody'}; "
-            f"left: {', '.join(self.last_left) or 'nobody'}); go back to the last commit point and go on",
+            f"{what}: the generation {state} (joined: {', '.join(history.joined) or 'nobody'}; "
+            f"left: {', '.join(history.left) or 'nobody'}); go back to the last commit point and go on",
             generation=history.generation,
-            joined=self.last_joined,
-            left=self.last_left,
+            joined=history.joined,
+            left=history.left,
         )
+
+    def live_writer(self, session: Session) -> Writer:
+        """Return the storage writer behind a connection, or say that it is no longer one."""
+        writer = session.writer
+        if writer is None:
+            raise InvalidArgumentError("this connection is no storage writer: send REGISTER_WRITER first")
+        if self.writers.get(writer.info.writer_id) is not writer:
+            raise StaleGenerationError(
+                f"writer {writer.info.writer_id!r} was given up (its lease of {self.config.lease_s:g} s ran out, or "
+                "another process took its place): register again with what the store holds"
+            )
+        return writer
