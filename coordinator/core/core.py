@@ -21,6 +21,7 @@ from .world import CoreConfig, Effects, Received, Session, World
 __all__ = ["Core"]
 
 _TICK_S = 0.1
+_LATE_S_MIN = 0.5
 _IDLE_LEASES = 20
 
 
@@ -35,7 +36,7 @@ class Core:
         self._checkpoints = Checkpoints(self._world, self._rendezvous)
         self._restores = Restores(self._world, self._rendezvous)
         self._numbers = 0
-        self._ticked_at = float("-inf")
+        self._ticked_at = self._stepped_at = float("-inf")
         self._handlers: dict[type, Callable[[Session, Any], None]] = {
             wire.Heartbeat: self._rendezvous.heartbeat,
             wire.Arrive: self._barriers.arrive,
@@ -68,15 +69,15 @@ class Core:
         world.now = now
         world.record(TermStarted(term=world.history.term + 1))
         self._rendezvous.resume(now)
-        self._ticked_at = now
+        self._ticked_at = self._stepped_at = now
         return world.effects
 
     def step(self, batch: Iterable[Received], now: float) -> Effects:
         """Take a batch of events at time `now` (seconds of any clock that never goes back) and return the effects."""
         world = self._world
         world.effects = Effects()
-        gap = now - self._ticked_at
-        if gap > world.config.lease_s / 3:
+        gap, self._stepped_at = now - self._stepped_at, now
+        if gap > max(world.config.lease_s / 3, _LATE_S_MIN):
             self._forgive(gap)
         world.now = now
         for event in batch:
@@ -124,6 +125,12 @@ class Core:
             world.fail(stranger, message.seq, error)
             return
         session.heard_at = world.now
+        # Any traffic renews: who talks is alive.
+        lease_end = world.now + world.config.lease_s
+        if session.worker is not None:
+            session.worker.heard_at, session.worker.expires_at = world.now, lease_end
+        elif session.writer is not None:
+            session.writer.expires_at = lease_end
         try:
             self._handlers[type(message)](session, message)
         except StrataError as error:
