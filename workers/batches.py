@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from strata_zmq.feed import Batch as LoadedBatch
     from strata_zmq.feed import Loader
-    from strata_zmq.protocol.messages import Membership
+    from strata_zmq.protocol.messages import Membership, Shards
 
     from .session import WorkerSession
 
@@ -50,6 +50,13 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.indices.size)
+
+    def __getitem__(self, position: int) -> int:
+        return int(self.indices[position])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Stand for the ids wherever an array is expected: `images[batch]` works with NumPy and PyTorch."""
+        return np.array(self.indices, dtype=dtype, copy=copy)
 
 
 class Trainer(Protocol):
@@ -122,7 +129,8 @@ class BatchStream:
 
     def __next__(self) -> Batch:
         if self._remaining < 0:
-            self._begin()
+            self._session.state = "LOADING_DATA"
+            self._adopt()
         elif self._handed_out:
             self._commit_if_due()
         while self._remaining:
@@ -141,6 +149,13 @@ class BatchStream:
         before = self._session.step
         self._commit()
         return self._session.step == before + 1
+
+    def close(self) -> None:
+        """Commit the batch in hand, give back what was read ahead, and hand out no more."""
+        self.settle()
+        self._release()
+        self._planned.clear()
+        self._remaining = 0
 
     def _next_batch(self) -> Batch | None:
         """Return the next local batch, an empty one where every rank takes every step, or None."""
@@ -221,6 +236,7 @@ class BatchStream:
         try:
             released = self._session.commit(list(self._seen.values()), timeout_s=self._timeout_s)
         except (GenerationChangedError, StaleGenerationError):
+            self._session.state = "RECOVERING"
             self._trainer.rollback()
             self._adopt()
             return
@@ -229,44 +245,35 @@ class BatchStream:
         self._remaining = released.remaining.get(self._dataset_id, 0)
         self._trainer.remember()
 
-    def _begin(self) -> None:
-        """Start with the adopted generation if it is still the current one."""
-        session = self._session
-        self._epoch = session.epoch
-        if not session.generation:
-            session.join(self._timeout_s)
-        self._adopt(newer=False)
-
-    def _adopt(self, *, newer: bool = True) -> None:
-        """Adopt a generation, agree on the state with its other members, and take this rank's shards."""
+    def _adopt(self) -> None:
+        """Adopt the current generation, agree on the state with its other members, and take this rank's shards."""
         session = self._session
         self._release()
         self._planned.clear()
         if self._loader is not None:
             self._loader.flush()
         while True:
-            session.state = "RECOVERING" if newer else "LOADING_DATA"
-            if newer:
-                session.join(self._timeout_s)
-            reply = session.get_shards(self._dataset_id)
-            if reply.generation != session.generation:
-                newer = True
-                continue
-            self._seen.clear()
-            self._handed_out = 0
-            self._epoch = reply.epoch
-            self._remaining = reply.remaining
-            self._shards = deque(
-                _Open(shard, cursor)
-                for shard, cursor in zip(shards_from(reply), reply.cursors, strict=True)
-                if cursor < shard.num_samples
-            )
-            if not self._remaining:
-                return
             try:
-                self._trainer.on_membership(session.membership)
-            except GenerationChangedError:
-                newer = True
+                session.join(self._timeout_s)
+                reply = session.get_shards(self._dataset_id)
+                if reply.generation != session.generation:
+                    continue
+                self._take(reply)
+                if self._remaining:
+                    self._trainer.on_membership(session.membership)
+                    self._trainer.remember()
+            except (GenerationChangedError, StaleGenerationError):
                 continue
-            self._trainer.remember()
             return
+
+    def _take(self, reply: Shards) -> None:
+        """Start from what is committed of this rank's shards."""
+        self._seen.clear()
+        self._handed_out = 0
+        self._epoch = reply.epoch
+        self._remaining = reply.remaining
+        self._shards = deque(
+            _Open(shard, cursor)
+            for shard, cursor in zip(shards_from(reply), reply.cursors, strict=True)
+            if cursor < shard.num_samples
+        )

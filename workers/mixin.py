@@ -69,7 +69,7 @@ class WorkerMixin:
         """Say who this worker is before it connects; `told` may name hostname, port, gpu_count and memory_bytes."""
         if self.__session is not None:
             raise InvalidArgumentError(
-                f"this worker is connected as {self.worker_id!r}: describe it before the first call, or deregister() first"
+                f"this worker is connected as {self.worker_id!r}: describe it before that, or deregister() first"
             )
         self.worker_id = worker_id or self.worker_id
         self.worker_metadata = dict(self.worker_metadata if metadata is None else metadata)
@@ -133,13 +133,14 @@ class WorkerMixin:
 
     # ---- state
 
-    def track(self, **objects: Any) -> None:
+    def track(self, **objects: Any) -> Self:
         """Register what makes up the training state: it is saved, restored, and taken back after a lost step.
 
         An object is a NumPy array, a nested dict or list of arrays and plain values, or has state_dict() and
         load_state_dict(). Arrays are restored in place.
         """
         self._state().add(objects)
+        return self
 
     def on_membership(self, membership: Membership) -> None:
         """Bring this rank in line with the others; called on every rank when a generation begins to train.
@@ -182,8 +183,10 @@ class WorkerMixin:
 
         With `every_rank` a rank that has no data left gets empty batches while others still have some, so that it can
         take part in each step's synchronisation. `commit_every` batches make one commit point. With a `reader`, a
-        loader process reads the batches ahead into shared memory, and each batch comes with its `arrays`.
+        loader process reads the batches ahead into shared memory, and each batch comes with its `arrays`. The batch in
+        hand when a loop is left early counts when the next loop or epoch begins.
         """
+        self._leave_stream()
         if self.__hooks is None:
             self.__hooks = _Hooks(self, self._state())
         self.__stream = BatchStream(
@@ -199,13 +202,26 @@ class WorkerMixin:
         return self.__stream
 
     def advance_epoch(self, timeout_s: float = 300.0) -> int:
-        """Finish this worker's epoch and wait for the others; returns the epoch that has begun."""
+        """Finish this worker's epoch and wait for the others; returns the epoch that has begun.
+
+        A batch in hand is committed first.
+        """
+        self._leave_stream()
         return self.session.advance_epoch(timeout_s=timeout_s)
+
+    def epochs(self, count: int, *, timeout_s: float = 300.0) -> Iterator[int]:
+        """Iterate over the epochs up to `count`, from the one that the job is in, and advance behind each.
+
+        A worker that joins late, or a job that was resumed, starts where history stands and ends with the others.
+        """
+        while (epoch := self.epoch) < count:
+            yield epoch
+            self.advance_epoch(timeout_s)
 
     # ---- coordination
 
     def barrier(self, name: str, step: int, *, expected: int = 0, timeout_s: float = 300.0) -> Released:
-        """Wait until all ranks have arrived at (name, step); raises BarrierBrokenError if the membership changes."""
+        """Wait until all ranks have arrived at (name, step); raises GenerationChangedError if membership changes."""
         return self.session.barrier(name, step, expected=expected, timeout_s=timeout_s)
 
     # ---- checkpoints
@@ -276,6 +292,11 @@ class WorkerMixin:
         return manifest.checkpoint_id
 
     # ---- inside
+
+    def _leave_stream(self) -> None:
+        stream, self.__stream = self.__stream, None
+        if stream is not None:
+            stream.close()
 
     def _state(self) -> Tracked:
         if self.__tracked is None:

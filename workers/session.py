@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any
 import psutil
 
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
-from strata_zmq.errors import InvalidArgumentError, StaleGenerationError
+from strata_zmq.errors import GenerationChangedError, InvalidArgumentError, StaleGenerationError
 from strata_zmq.protocol import messages as wire
 
 from .client import CoordinatorClient
@@ -101,10 +102,16 @@ class WorkerSession:
         return membership
 
     def barrier(self, name: str, step: int, *, expected: int = 0, timeout_s: float = 300.0) -> wire.Released:
-        """Wait until all ranks of the adopted generation have arrived at (name, step)."""
-        return self._arrive(
-            wire.Arrive(name=name, step=step, expected=expected, timeout_s=timeout_s, generation=self.generation)
-        )
+        """Wait until all ranks of the adopted generation have arrived at (name, step).
+
+        Raises GenerationChangedError when the membership has changed, also when that was this worker's own loss.
+        """
+        try:
+            return self._arrive(
+                wire.Arrive(name=name, step=step, expected=expected, timeout_s=timeout_s, generation=self.generation)
+            )
+        except StaleGenerationError as error:
+            raise GenerationChangedError(str(error), left=(self.identity.worker_id,)) from error
 
     def commit(self, ranges: Sequence[wire.SeenRange], *, timeout_s: float = 300.0) -> wire.Released:
         """Arrive at the next commit point with what this rank has seen; on release all ranks' ranges are committed."""
@@ -145,9 +152,17 @@ class WorkerSession:
 
     def advance_epoch(self, *, timeout_s: float = 300.0) -> int:
         """Say that this worker has finished its epoch, wait for the others, and return the epoch that has begun."""
-        reply: wire.EpochAdvanced = self._ask(wire.AdvanceEpoch(epoch=self.epoch, timeout_s=timeout_s), timeout_s)
-        self.epoch = reply.epoch
-        return int(reply.epoch)
+        finished, deadline = self.epoch, time.monotonic() + timeout_s
+        while True:
+            left_s = max(deadline - time.monotonic(), 0.0)
+            try:
+                reply: wire.EpochAdvanced = self._ask(wire.AdvanceEpoch(epoch=finished, timeout_s=left_s), left_s)
+            except StaleGenerationError:
+                # Fenced while it waited: what it finished is committed, so it says so again as a newcomer.
+                self.join(max(deadline - time.monotonic(), 0.0))
+                continue
+            self.epoch = reply.epoch
+            return int(reply.epoch)
 
     def latest_checkpoints(self, limit: int = 1) -> list[wire.CheckpointSummary]:
         """Return committed checkpoints, newest first."""

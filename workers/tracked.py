@@ -36,11 +36,13 @@ class Tracked:
                     "a dict or list of them, or an object with state_dict() and load_state_dict()"
                 )
             self._objects[name] = value
-        self._memory = None
+            if self._memory is not None:
+                # Known from now on: a rollback takes it back to what it is here.
+                self._memory[name] = copy.deepcopy(_state_of(value))
 
     def capture(self) -> dict[str, Any]:
         """Return the state as a tree, by reference: whoever keeps it has to copy it first."""
-        return {name: value.state_dict() if _is_stateful(value) else value for name, value in self._objects.items()}
+        return {name: _state_of(value) for name, value in self._objects.items()}
 
     def remember(self) -> None:
         """Copy the state into memory, as the one that `rollback` returns to."""
@@ -71,6 +73,10 @@ class Tracked:
 
 def _is_stateful(value: Any) -> bool:
     return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None))
+
+
+def _state_of(value: Any) -> Any:
+    return value.state_dict() if _is_stateful(value) else value
 
 
 def _copied(source: Any, target: Any) -> Any:
