@@ -6,7 +6,14 @@ from collections import deque
 from dataclasses import dataclass
 
 from strata_zmq.domain.barrier import Barrier, BarrierKey
-from strata_zmq.errors import DeadlineExceededError, InvalidArgumentError, NotFoundError, StaleGenerationError
+from strata_zmq.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    StaleGenerationError,
+    StrataError,
+)
 from strata_zmq.protocol.messages import Arrive, Released, SeenRange
 
 from .history import Outcome
@@ -14,8 +21,9 @@ from .records import BarrierReleased
 from .rendezvous import Rendezvous
 from .world import Parked, Session, World
 
-__all__ = ["Barriers"]
+__all__ = ["OPEN_MAX", "Barriers"]
 
+OPEN_MAX = 1024
 _SKEWS_MAX = 4096
 
 
@@ -49,6 +57,7 @@ class Barriers:
         self._rendezvous.member(session, request.generation, what)
         barrier = self._barrier(key, request)
         self._check_ranges(worker.worker_id, request)
+        self.open[key] = barrier
         arrival = _Arrival(Parked(session, request.seq, world.now + request.timeout_s), request.ranges)
         if barrier.arrive(worker.worker_id, arrival):
             self._release(barrier)
@@ -59,10 +68,18 @@ class Barriers:
             error = self._world.membership_error(
                 f"barrier {barrier.key.name!r} step {barrier.key.step} is broken", broken=True
             )
-            for arrival in barrier.arrivals.values():
-                self._world.fail(arrival.parked.session, arrival.parked.seq, error)
-            self._world.counters["barriers_broken"] += 1
+            self._break(barrier, error)
         self.open.clear()
+
+    def void_commits(self) -> None:
+        """Break the commit point that is open while the epoch rises: its ranges are of the epoch before."""
+        for key, barrier in list(self.open.items()):
+            if barrier.commit:
+                del self.open[key]
+                epoch = self._world.history.epoch
+                self._break(
+                    barrier, StaleGenerationError(f"commit point {key.step}: the epoch rose to {epoch}, nothing counts")
+                )
 
     def tick(self) -> None:
         """End the waits that ran out, and name who is missing."""
@@ -85,7 +102,13 @@ class Barriers:
             if not barrier.arrivals:
                 del self.open[key]
 
+    def _break(self, barrier: Barrier[_Arrival], error: StrataError) -> None:
+        for arrival in barrier.arrivals.values():
+            self._world.fail(arrival.parked.session, arrival.parked.seq, error)
+        self._world.counters["barriers_broken"] += 1
+
     def _barrier(self, key: BarrierKey, request: Arrive) -> Barrier[_Arrival]:
+        """Return the barrier that this arrival belongs to; a new one is not open yet."""
         world_size = len(self._world.history.members)
         expected = request.expected or world_size
         if expected > world_size:
@@ -100,8 +123,8 @@ class Barriers:
             )
         barrier = self.open.get(key)
         if barrier is None:
-            self._check_step(request)
-            barrier = self.open[key] = Barrier(key, expected, request.commit, self._world.now)
+            self._check_opening(key, request)
+            barrier = Barrier(key, expected, request.commit, self._world.now)
         if barrier.expected != expected or barrier.commit != request.commit:
             raise InvalidArgumentError(
                 f"barrier {key.name!r} step {key.step} is open with expected={barrier.expected}, "
@@ -110,13 +133,23 @@ class Barriers:
             )
         return barrier
 
-    def _check_step(self, request: Arrive) -> None:
+    def _check_opening(self, key: BarrierKey, request: Arrive) -> None:
+        if len(self.open) >= OPEN_MAX:
+            raise ResourceExhaustedError(f"{OPEN_MAX} barriers are open, which is the limit: wait for one first")
+        if not request.commit:
+            return
         due = self._world.history.commit_index + 1
-        if request.commit and request.step != due:
+        if request.step != due:
             raise StaleGenerationError(
                 f"commit point {request.step} is not due: committed history stands at {due - 1}; await the "
                 "generation again"
             )
+        for other, barrier in self.open.items():
+            if barrier.commit:
+                raise InvalidArgumentError(
+                    f"barrier {key.name!r}: commit point {due} is open under the name {other.name!r}: all ranks must "
+                    "say the same"
+                )
 
     def _check_ranges(self, worker_id: str, request: Arrive) -> None:
         if request.ranges and not request.commit:

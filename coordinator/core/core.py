@@ -32,7 +32,7 @@ class Core:
         self._world = World(config, history or History())
         self._rendezvous = Rendezvous(self._world, self._on_change)
         self._barriers = Barriers(self._world, self._rendezvous)
-        self._datasets = Datasets(self._world, self._rendezvous)
+        self._datasets = Datasets(self._world, self._rendezvous, self._barriers.void_commits)
         self._checkpoints = Checkpoints(self._world, self._rendezvous)
         self._restores = Restores(self._world, self._rendezvous)
         self._numbers = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from strata_zmq.domain.names import check_dataset
 from strata_zmq.errors import (
     AlreadyExistsError,
@@ -33,9 +35,10 @@ DATASETS_MAX = 1000
 class Datasets:
     """Registers datasets, answers who owns what, and lets the epoch rise."""
 
-    def __init__(self, world: World, rendezvous: Rendezvous) -> None:
+    def __init__(self, world: World, rendezvous: Rendezvous, on_epoch: Callable[[], None]) -> None:
         self._world = world
         self._rendezvous = rendezvous
+        self._on_epoch = on_epoch
         self._finished: dict[str, Parked] = {}
 
     def register(self, session: Session, request: RegisterDataset) -> None:
@@ -122,6 +125,7 @@ class Datasets:
         if not history.formed or not self._finished or any(worker not in self._finished for worker in members):
             return
         world.record(EpochBegan(epoch=history.epoch + 1))
+        self._on_epoch()
         finished, self._finished = self._finished, {}
         for parked in finished.values():
             world.reply(parked.session, parked.seq, EpochAdvanced, epoch=history.epoch)

@@ -42,7 +42,7 @@ def test_a_wait_for_the_quorum_ends_in_time_and_says_who_is_there_and_what_to_st
 
 def test_a_long_list_of_registered_workers_is_cut_short_in_messages(make_job) -> None:
     job = make_job(initial_workers=20)
-    waiting = [job.worker(f"w{number}") for number in range(12)][0].join(timeout_s=1.0)
+    waiting = [job.worker(f"w{number}") for number in range(12)].pop().join(timeout_s=1.0)
     job.wait(1.0)
     waiting.refused("deadline_exceeded", "12 of 20", "w0", "...")
 
@@ -123,7 +123,7 @@ def test_a_fenced_worker_is_told_so_and_comes_back_by_registering_again(trio) ->
 
 
 def test_a_fenced_connection_may_go_on_under_another_worker_id(job) -> None:
-    stays, goes = job.workers("stays", "goes")
+    _stays, goes = job.workers("stays", "goes")
     job.lose(goes)
     goes.name = "another"
     goes.register().got(wire.Registered)
@@ -228,7 +228,7 @@ def test_a_report_of_an_unknown_worker_names_the_known_ones(trio) -> None:
 
 
 def test_a_report_needs_the_supervisors_token(trio) -> None:
-    job, w0, w1, _ = trio
+    job, _w0, w1, _ = trio
     for other in (w1, job.client(), job.writer()):
         other.ask(wire.ReportLost(worker_id="w0", pid=1000)).refused("invalid_argument", "supervisor", "token")
     assert "w0" in job.history.member_ids
@@ -246,7 +246,7 @@ def test_without_a_token_nobody_is_supervisor(make_job) -> None:
 
 
 def test_a_restarted_coordinator_declares_nobody_dead_for_one_lease(trio) -> None:
-    job, w0, w1, w2 = trio
+    job, w0, w1, _w2 = trio
     job.wait(7.5)
     job.restart()
     job.wait(7.75)
@@ -287,7 +287,7 @@ def test_a_coordinator_that_did_not_run_forgives_everybody_the_time_that_it_miss
 @pytest.mark.parametrize("lease_s", [0.1, 0.3, 3.0])
 def test_a_busy_coordinator_does_not_take_itself_for_a_late_one(make_job, lease_s: float) -> None:
     job = make_job(lease_s=lease_s)
-    silent, other = job.workers("silent", "other")
+    _silent, other = job.workers("silent", "other")
     for _ in range(int(lease_s / 0.01) + 30):
         job.now += 0.01
         other.heartbeat()
