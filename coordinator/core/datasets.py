@@ -102,7 +102,7 @@ class Datasets:
             path=added.path,
             shards=shards,
             cursors=[dataset.ledger.cursor(shard) for shard in shards] if current else [0] * len(shards),
-            remaining=dataset.remaining,
+            remaining=dataset.remaining if current else added.total_samples,
         )
 
     def advance_epoch(self, session: Session, request: AdvanceEpoch) -> None:
@@ -121,7 +121,10 @@ class Datasets:
         """Let the epoch rise if every member of the generation has finished it."""
         world, history = self._world, self._world.history
         members = history.member_ids
-        self._finished = {worker: parked for worker, parked in self._finished.items() if worker in world.workers}
+        # The process that said so, not another one that took its name since.
+        self._finished = {
+            name: parked for name, parked in self._finished.items() if parked.session.worker is world.workers.get(name)
+        }
         if not history.formed or not self._finished or any(worker not in self._finished for worker in members):
             return
         world.record(EpochBegan(epoch=history.epoch + 1))
