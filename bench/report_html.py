@@ -29,16 +29,19 @@ _PLOT = _WIDTH - _LABEL - 90
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d5dae1; --quiet: #667080;
-  --subject: #2f6fdb; --limit: #8b95a5; --peer: #c4a24a; --bad: #d1242f; --good: #1a7f37; --card: #f6f8fa; }
+  --subject: #2f6fdb; --limit: #8b95a5; --peer: #c4a24a;
+  --bad: #d1242f; --warn: #9a6700; --good: #1a7f37; --card: #f6f8fa; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --paper: #14171c; --line: #343b46; --quiet: #98a2b3;
-  --subject: #6ea1ff; --limit: #7c8797; --peer: #d6b764; --bad: #ff6b6b; --good: #56d364; --card: #1c2128; } }
+  --subject: #6ea1ff; --limit: #7c8797; --peer: #d6b764; --bad: #ff6b6b; --warn: #d9a441; --good: #56d364; --card: #1c2128; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1180px;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
 table { border-collapse: collapse; width: 100%; font-size: 13px; display: block; overflow-x: auto; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid var(--line); }
 td.figure { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.quiet { color: var(--quiet); } .met { color: var(--good); } .missed, .regression { color: var(--bad); }
+.quiet { color: var(--quiet); } .met { color: var(--good); }
+.noisy, .not-measured { color: var(--warn); }
+.missed, .regression { color: var(--bad); }
 tr.regression td { color: var(--bad); font-weight: 600; }
 figure { background: var(--card); margin: 1rem 0; padding: .8rem 1rem; border-radius: 6px; }
 figcaption { font-size: 13px; } svg { max-width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 12px; }
@@ -90,7 +93,7 @@ def _summary(report: Report) -> str:
     if report.environment.get("quick"):
         parts.append("Quick run: smaller sizes and fewer rounds.")
     if load := report.environment.get("load_warning"):
-        parts.append(f'<strong class="missed">Noisy run: {escape(str(load))}.</strong>')
+        parts.append(f'<strong class="noisy">Noisy run: {escape(str(load))}.</strong>')
     if report.regressions:
         parts.append(f'<strong class="regression">{len(report.regressions)} regressions.</strong>')
     parts.append(
@@ -146,9 +149,10 @@ def _floor(row: Row) -> str:
     if row.floor_id is None:
         return ""
     word = verdict(row)
+    noise = " in a noisy row" if row.noisy and row.met is not None else ""
     return (
         f"{escape(row.floor_id)}<br><span class='quiet'>{escape(row.floor or '')}</span><br>"
-        f"<span class='{word.replace(' ', '-')}'>{word}</span>"
+        f"<span class='{word.replace(' ', '-')}'>{word}</span>{noise}"
     )
 
 
@@ -167,7 +171,7 @@ def _plot(row: Row) -> str:
         f"<br><span class='{kind}'>{escape(text)}</span>"
         for kind, texts in (
             ("regression", [f"Regression: {row.regression}"] if row.regression else []),
-            ("missed", [f"Noisy: {reason}" for reason in row.noisy]),
+            ("noisy", [f"Noisy: {reason}" for reason in row.noisy]),
             ("quiet", row.notes),
         )
         for text in texts

@@ -69,7 +69,8 @@ def _peer_lines(row: Row) -> list[str]:
 
 def _floor(row: Row) -> Text:
     word = verdict(row)
-    return Text(f"{row.floor_id}\n{row.floor}: {word}" if row.floor_id else "", style=_STYLE[word])
+    noise = " in a noisy row" if row.noisy and row.met is not None else ""
+    return Text(f"{row.floor_id}\n{row.floor}: {word}{noise}" if row.floor_id else "", style=_STYLE[word])
 
 
 def _print_remarks(console: Console, row: Row) -> None:

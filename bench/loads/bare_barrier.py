@@ -37,7 +37,7 @@ def main() -> None:
 
 def _serve(router: zmq.Socket[bytes], expected: int) -> None:
     receive, send, again = router.recv, router.send, zmq.Again
-    later, more_later = zmq.DONTWAIT, zmq.DONTWAIT | zmq.SNDMORE
+    later, more_later = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
     arrived: list[bytes] = []
     while True:
         if not router.poll(_POLL_MS, zmq.POLLIN):

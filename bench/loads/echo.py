@@ -35,7 +35,7 @@ def main() -> None:
 
 def _echo(router: zmq.Socket[bytes]) -> None:
     receive, send, again = router.recv, router.send, zmq.Again
-    later, more_later = zmq.DONTWAIT, zmq.DONTWAIT | zmq.SNDMORE
+    later, more_later = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
     while True:
         if not router.poll(_POLL_MS, zmq.POLLIN):
             continue

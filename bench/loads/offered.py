@@ -25,7 +25,7 @@ __all__ = ["Answered", "open_loop", "pipeline"]
 
 _POLL_MS = 1000
 _SILENCE_S = 10.0
-_BURST_MAX = 64
+_BURST_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +104,22 @@ def _exchange(
     ended: Callable[[int], bool],
 ) -> int:
     """Answer every reply with the next request until `ended(replies)`; return how many replies came."""
-    replies = 0
+    replies, later, again = 0, int(zmq.DONTWAIT), zmq.Again
     while not ended(replies):
         ready = poller.poll(_POLL_MS)
         if not ready:
             raise _silent(replies)
         for socket, _ in ready:
             receive, send, body = socket.recv, socket.send, body_of[socket]
-            for _ in range(_BURST_MAX):
-                try:
-                    last[socket] = receive(zmq.DONTWAIT)
-                except zmq.Again:
-                    break
-                send(body)
-                replies += 1
+            reply = b""
+            try:
+                for _ in range(_BURST_MAX):
+                    reply = receive(later)
+                    send(body)
+                    replies += 1
+            except again:
+                pass  # every reply that had come has been answered
+            last[socket] = reply or last.get(socket, b"")
     return replies
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+import psutil
 import pytest
 
 from strata_zmq.bench.registry import chosen, suite_names
@@ -171,3 +174,29 @@ def test_the_list_names_every_suite_with_its_question(tmp_path: Path) -> None:
 def test_suites_run_in_the_order_asked_for_and_once() -> None:
     assert [suite.name for suite in chosen(["sharding", "sharding"])] == ["sharding"]
     assert [suite.name for suite in chosen([])] == suite_names()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_reports_what_it_has_and_leaves_nothing_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "strata_zmq.bench", "sharding", "coordinator", "--rounds", "1", "--json", "f.json"]
+    environment = {**os.environ, "STRATA_BENCH_PEERS": "none"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr is not None
+        told = iter(running.stderr.readline, "")
+        assert any("coordinator: server CPU time" in line for line in told)
+        process = psutil.Process(running.pid)
+        deadline = time.monotonic() + 20
+        while len(children := process.children(recursive=True)) < 2:
+            assert time.monotonic() < deadline, "the servers were never started"
+            time.sleep(0.01)
+        running.send_signal(number)
+        running.communicate(timeout=30)
+    assert running.returncode == 130
+    suites = {row["suite"] for row in msgspec.json.decode((tmp_path / "f.json").read_bytes())["rows"]}
+    assert "sharding" in suites
+    assert not any(child.is_running() for child in children)
+    assert list((tmp_path / "runs").glob("bench-*")) == []
