@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
@@ -30,6 +31,8 @@ from .world import Parked, Session, World, Writer
 
 __all__ = ["Checkpoints"]
 
+_DONE_MAX = 1024
+
 
 @dataclass(slots=True)
 class _Commit:
@@ -46,6 +49,8 @@ class Checkpoints:
         self._waiting: dict[str, dict[int, Parked]] = {}
         self._commits: dict[str, _Commit] = {}
         self._opened_at: dict[str, float] = {}
+        self._done: deque[str] = deque(maxlen=_DONE_MAX)
+        """Committed in this life, retired ones included: what comes late about them changes nothing."""
 
     # ---- writers
 
@@ -87,7 +92,7 @@ class Checkpoints:
         checkpoint_id = known[0] if known else f"{stem}t{history.term}"
         if not known:
             self._rendezvous.member(session, request.generation, what)
-        if checkpoint_id in history.checkpoints:
+        if checkpoint_id in history.checkpoints or checkpoint_id in self._done:
             raise AlreadyExistsError(
                 f"{what} is committed already in generation {history.generation}: save another step"
             )
@@ -109,15 +114,14 @@ class Checkpoints:
                 )
             )
             opened = history.open_checkpoints[checkpoint_id]
-        if worker.worker_id not in opened.began.workers:
-            raise NotFoundError(f"{what}: worker {worker.worker_id!r} takes no part in it")
+        rank = _rank(opened, worker.worker_id)
         self._opened_at.setdefault(checkpoint_id, world.now)
         world.reply(
             session,
             request.seq,
             CheckpointOpened,
             checkpoint_id=checkpoint_id,
-            rank=opened.began.workers.index(worker.worker_id),
+            rank=rank,
             world_size=len(opened.began.workers),
             writers=[writer.info for writer in world.writers.values()],
         )
@@ -127,13 +131,11 @@ class Checkpoints:
         world, history = self._world, self._world.history
         worker = self._rendezvous.caller(session)
         checkpoint_id = request.checkpoint_id
-        if checkpoint_id in history.checkpoints:
+        if checkpoint_id in history.checkpoints or checkpoint_id in self._done:
             world.reply(session, request.seq, CheckpointDurable, checkpoint_id=checkpoint_id)
             return
         opened = self._open(checkpoint_id)
-        if worker.worker_id not in opened.began.workers:
-            raise NotFoundError(f"worker {worker.worker_id!r} takes no part in checkpoint {checkpoint_id!r}")
-        rank = opened.began.workers.index(worker.worker_id)
+        rank = _rank(opened, worker.worker_id)
         if rank not in opened.arrivals:
             arrival = RankArrival(rank, worker.worker_id, request.index_key, request.digest, request.size_bytes)
             world.record(records.RankArrived(checkpoint_id=checkpoint_id, arrival=arrival))
@@ -143,10 +145,9 @@ class Checkpoints:
     def committed(self, session: Session, request: CheckpointCommitted) -> None:
         """Take a writer's word that HEAD has advanced."""
         world, history = self._world, self._world.history
-        if session.writer is None:
-            raise InvalidArgumentError("checkpoint_committed: this connection is no registered writer")
+        world.live_writer(session)
         name = request.checkpoint.checkpoint_id
-        if name in history.open_checkpoints or name not in history.checkpoints:
+        if name not in history.checkpoints and name not in self._done:
             world.record(records.CheckpointTaken(checkpoint=request.checkpoint, retained=request.retained))
             world.publish(CheckpointAnnounced, checkpoint=request.checkpoint)
             world.counters["checkpoints_committed"] += 1
@@ -157,14 +158,12 @@ class Checkpoints:
         """Give a checkpoint up, and tell every rank why."""
         world = self._world
         opened = world.history.open_checkpoints.get(request.checkpoint_id)
+        if session.writer is not None:
+            who = f"writer {world.live_writer(session).info.writer_id}"
+        else:
+            worker_id = self._rendezvous.caller(session).worker_id
+            who = f"rank {_rank(opened, worker_id)} ({worker_id})" if opened else worker_id
         if opened is not None:
-            if session.writer is None:
-                worker = self._rendezvous.caller(session)
-                if worker.worker_id not in opened.began.workers:
-                    raise NotFoundError(f"worker {worker.worker_id!r} takes no part in {request.checkpoint_id!r}")
-                who = f"rank {opened.began.workers.index(worker.worker_id)} ({worker.worker_id})"
-            else:
-                who = f"writer {session.writer.info.writer_id}"
             self._abort(opened, request.code, f"{who}: {request.message}")
         world.reply(session, request.seq, Done)
 
@@ -242,6 +241,8 @@ class Checkpoints:
             self._world.fail(parked.session, parked.seq, error)
 
     def _tell_durable(self, name: str) -> None:
+        if name not in self._done:
+            self._done.append(name)
         self._commits.pop(name, None)
         self._opened_at.pop(name, None)
         for parked in self._waiting.pop(name, {}).values():
@@ -256,6 +257,12 @@ class Checkpoints:
                 "save again"
             )
         return opened
+
+
+def _rank(opened: OpenCheckpoint, worker_id: str) -> int:
+    if worker_id not in opened.began.workers:
+        raise NotFoundError(f"worker {worker_id!r} takes no part in checkpoint {opened.began.checkpoint_id!r}")
+    return opened.began.workers.index(worker_id)
 
 
 def _same_host(writer: Writer, boot_id: str) -> bool:
