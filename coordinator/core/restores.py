@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import msgspec
+from msgspec import Meta
 
 from strata_zmq.domain.ledger import EpochLedger
 from strata_zmq.errors import InvalidArgumentError, NotFoundError
@@ -15,11 +18,14 @@ from .world import Session, World
 __all__ = ["Restores"]
 
 
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+
+
 class _Position(msgspec.Struct, frozen=True):
     """What `History.ledger_state` wrote."""
 
-    epoch: int
-    commit_index: int
+    epoch: Count
+    commit_index: Count
     datasets: dict[str, _DatasetPosition]
 
 
@@ -28,7 +34,19 @@ class _DatasetPosition(msgspec.Struct, frozen=True):
     shard_size: int
     shuffle: bool
     seed: int
-    ledger: dict[str, object]
+    ledger: _LedgerState
+
+
+class _LedgerState(msgspec.Struct, frozen=True):
+    """What `EpochLedger.to_state` gave."""
+
+    total_samples: int
+    shard_size: int
+    cursors: list[int]
+    workers: dict[str, Annotated[list[int], Meta(min_length=2, max_length=2)]]
+
+    def to_state(self) -> dict[str, Any]:
+        return msgspec.structs.asdict(self)
 
 
 class Restores:
@@ -47,7 +65,7 @@ class Restores:
         position = _read(request.ledger)
         self._check_datasets(position)
         here = (history.epoch, history.commit_index) == (position.epoch, position.commit_index) and all(
-            history.datasets[name].ledger.to_state() == one.ledger for name, one in position.datasets.items()
+            history.datasets[name].ledger.to_state() == one.ledger.to_state() for name, one in position.datasets.items()
         )
         carried = any(member.since_commit < history.commit_index for member in history.members)
         if not here and not carried:
@@ -57,7 +75,7 @@ class Restores:
                     generation=history.generation + 1,
                     epoch=position.epoch,
                     commit_index=position.commit_index,
-                    ledgers={name: one.ledger for name, one in position.datasets.items()},
+                    ledgers={name: one.ledger.to_state() for name, one in position.datasets.items()},
                 )
             )
             world.counters["restores"] += 1
@@ -86,5 +104,9 @@ def _read(ledger: bytes) -> _Position:
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidArgumentError(f"ledger is not what a manifest embeds: {error}") from None
     for one in position.datasets.values():
-        EpochLedger.from_state(one.ledger)
+        if (one.ledger.total_samples, one.ledger.shard_size) != (one.total_samples, one.shard_size):
+            raise InvalidArgumentError(
+                "ledger: a dataset and its cursors are of different sizes, the manifest is damaged"
+            )
+        EpochLedger.from_state(one.ledger.to_state())
     return position
