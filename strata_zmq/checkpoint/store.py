@@ -95,15 +95,22 @@ class CheckpointStore:
         """Store a rank's index durably; returns its key and its blake3 digest."""
         return await self.write_encoded_index(checkpoint_id, index.rank, encode_rank_index(index))
 
-    async def write_encoded_index(self, checkpoint_id: str, rank: int, data: bytes) -> tuple[str, str]:
-        """Store a rank's index, already encoded, after making sure that it is one."""
-        found = decode_rank_index(data, f"the index of rank {rank} of {checkpoint_id}")
+    async def write_encoded_index(
+        self, checkpoint_id: str, rank: int, data: bytes, digest: str | None = None
+    ) -> tuple[str, str]:
+        """Store a rank's index, already encoded, after making sure that it is one and has the blake3 `digest`."""
+        name = f"the index of rank {rank} of {checkpoint_id}"
+        found = decode_rank_index(data, name)
         if found.rank != rank:
             raise InvalidArgumentError(f"the index of rank {found.rank} was sent for rank {rank}")
-        digest = blake3(data).hexdigest()
-        key = f"{self._folder(checkpoint_id)}rank-{rank:05d}/index-{digest[:16]}"
+        own = blake3(data).hexdigest()
+        if digest is not None and own != digest:
+            raise CheckpointCorruptError(
+                f"{name} has the digest {own[:16]}, {digest[:16]} was announced: send it again"
+            )
+        key = f"{self._folder(checkpoint_id)}rank-{rank:05d}/index-{own[:16]}"
         await self.storage.put(key, data)
-        return key, digest
+        return key, own
 
     async def commit(self, manifest: Manifest, keep_count: int, *, fenced: bool = True) -> Commit:
         """Write the manifest, then advance HEAD to it and to the last `keep_count` checkpoints in all.

@@ -76,6 +76,11 @@ class CreditGrantor:
         self._streams[name] = _Stream(granted=grant)
         return grant
 
+    def granted_bytes(self, name: str) -> int:
+        """Return the newest total of a stream; 0 for one that is not open."""
+        stream = self._streams.get(name)
+        return stream.granted if stream is not None else 0
+
     def receive(self, name: str, nbytes: int) -> None:
         """Count bytes that arrived; ProtocolError where the sender had no credit for them."""
         stream = self._streams.get(name)

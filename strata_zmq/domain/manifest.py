@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -41,6 +42,7 @@ __all__ = [
     "encode_head",
     "encode_manifest",
     "encode_rank_index",
+    "save_order",
     "tensor_dtype",
 ]
 
@@ -55,6 +57,8 @@ Kind = Literal["FULL", "INCREMENTAL", "OPTIMIZER_ONLY", "MODEL_ONLY"]
 """What part of the training state a checkpoint holds."""
 
 R = TypeVar("R")
+
+_CLUSTER_ID = re.compile(r"step-(\d+)-g(\d+)-t(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +281,15 @@ def check_checkpoint_id(value: object) -> str:
     if text.startswith("."):
         raise InvalidArgumentError(f"checkpoint_id {text!r} begins with a dot: begin with a letter or a digit")
     return text
+
+
+def save_order(checkpoint_id: str) -> tuple[int, int] | None:
+    """Return (generation, step) of a save under a coordinator, from the id that it gave; None for other ids.
+
+    Such ids read `step-S-gG-tT`. Of two saves the lower can no longer be committed once the higher is.
+    """
+    match = _CLUSTER_ID.fullmatch(checkpoint_id)
+    return (int(match[2]), int(match[1])) if match else None
 
 
 def tensor_dtype(path: str, text: str) -> np.dtype[Any]:

@@ -1,0 +1,167 @@
+"""A storage writer's line to the coordinator: what HEAD holds, and commits performed because the coordinator decided.
+
+It owns no bytes and no sockets of the data plane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING, get_args
+
+from strata_zmq.checkpoint.background import BackgroundLoop
+from strata_zmq.checkpoint.store import CheckpointStore, Commit
+from strata_zmq.domain.manifest import HeadEntry, Kind, Manifest, RankEntry, save_order
+from strata_zmq.errors import InvalidArgumentError, StrataError
+from strata_zmq.protocol import messages as wire
+
+from .client import CoordinatorClient
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Committer"]
+
+log = logging.getLogger("strata.writer")
+
+_HEARTBEAT = wire.Heartbeat(state="IDLE")
+_HEAD_TIMEOUT_S = 10.0
+
+
+class Committer:
+    """One writer's connection to the coordinator. Storage work runs on `background`."""
+
+    def __init__(
+        self, url: str, writer: wire.WriterInfo, store: CheckpointStore, background: BackgroundLoop, job: str = ""
+    ) -> None:
+        self._writer = writer
+        self._store = store
+        self._background = background
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._order = asyncio.Lock()
+        self._head = background.run(store.head())
+        self.client = CoordinatorClient(
+            url,
+            role="writer",
+            job=job,
+            introduce=self._registration,
+            heartbeat=lambda: _HEARTBEAT,
+            on_message=self._on_message,
+        )
+
+    @property
+    def idle(self) -> bool:
+        """Whether no commit is under way."""
+        with self._lock:
+            return self._under_way == 0
+
+    def close(self) -> None:
+        """End the connection."""
+        self.client.close()
+
+    def _registration(self) -> wire.RegisterWriter:
+        # Other writers advance HEAD, too: what is reported has to be the present one.
+        try:
+            self._head = self._background.submit(self._store.head()).result(_HEAD_TIMEOUT_S)
+        except (StrataError, TimeoutError) as error:
+            log.warning("HEAD cannot be read, the last known one is reported: %s", error)
+        return wire.RegisterWriter(
+            writer=self._writer,
+            pid=os.getpid(),
+            hostname=socket.gethostname(),
+            store=self._store.storage.url,
+            head_term=self._head.term,
+            checkpoints=[_summary(entry) for entry in self._head.retained],
+        )
+
+    def _on_message(self, message: wire.Reply) -> None:
+        if isinstance(message, wire.CommitCheckpoint):
+            with self._lock:
+                self._under_way += 1
+            self._background.submit(self._commit(message)).add_done_callback(self._finished)
+
+    def _finished(self, done: Future[None]) -> None:
+        with self._lock:
+            self._under_way -= 1
+        if not done.cancelled() and done.exception() is not None:
+            log.error("a commit failed unexpectedly", exc_info=done.exception())
+
+    async def _commit(self, message: wire.CommitCheckpoint) -> None:
+        async with self._order:
+            try:
+                manifest = _manifest(message)
+                commit = await self._store.commit(manifest, message.keep_count)
+            except StrataError as error:
+                log.warning("checkpoint %s was not committed: %s", message.checkpoint_id, error)
+                self.client.submit(
+                    wire.CheckpointFailed(
+                        checkpoint_id=message.checkpoint_id, code=error.code, message=str(error)[:4096]
+                    )
+                )
+                return
+            self._head = commit.head
+            log.info("committed %s: step %d, %d bytes", message.checkpoint_id, message.step, manifest.size_bytes)
+            self.client.submit(
+                wire.CheckpointCommitted(
+                    checkpoint=_summary(commit.entry),
+                    retained=[entry.checkpoint_id for entry in commit.head.retained],
+                )
+            )
+            await self._tidy(commit, manifest)
+
+    async def _tidy(self, commit: Commit, manifest: Manifest) -> None:
+        """Delete what the commit retired, and saves that were given up: the fence keeps them from ever committing."""
+        fence = (manifest.generation, manifest.step)
+        try:
+            for checkpoint_id in commit.dropped:
+                await self._store.discard(checkpoint_id)
+            for checkpoint_id in await self._store.unreachable():
+                order = save_order(checkpoint_id)
+                if order is not None and order < fence:
+                    await self._store.discard(checkpoint_id)
+            await self._store.sweep()
+        except StrataError as error:
+            log.warning("old checkpoint files could not be deleted: %s", error)
+
+
+def _manifest(message: wire.CommitCheckpoint) -> Manifest:
+    kind = message.kind
+    if kind not in get_args(Kind):
+        raise InvalidArgumentError(f"kind is {kind!r}: give one of {', '.join(get_args(Kind))}")
+    order = save_order(message.checkpoint_id)
+    try:
+        ledger = json.loads(message.ledger) if message.ledger else None
+    except ValueError:
+        raise InvalidArgumentError("ledger is no JSON: it is embedded in the manifest as such") from None
+    return Manifest(
+        checkpoint_id=message.checkpoint_id,
+        step=message.step,
+        epoch=message.epoch,
+        term=message.term,
+        # The membership may have changed since the save; the manifest carries the save's.
+        generation=order[0] if order is not None else message.generation,
+        created_at=message.created_at,
+        ranks=tuple(
+            RankEntry(entry.rank, entry.worker_id, entry.index_key, entry.digest, entry.size_bytes)
+            for entry in message.ranks
+        ),
+        kind=kind,  # type: ignore[arg-type]
+        metadata=message.metadata,
+        ledger=ledger,
+    )
+
+
+def _summary(entry: HeadEntry) -> wire.CheckpointSummary:
+    return wire.CheckpointSummary(
+        checkpoint_id=entry.checkpoint_id,
+        step=entry.step,
+        epoch=entry.epoch,
+        size_bytes=entry.size_bytes,
+        created_at=entry.created_at,
+        world_size=entry.world_size,
+    )

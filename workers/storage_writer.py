@@ -1,0 +1,398 @@
+"""A storage writer: chunks in, durable acknowledgements out, commits when the coordinator says so.
+
+The loop owns the sockets, the credits and the streams; bytes are written by the checkpoint store on another thread. It
+decides nothing about when a checkpoint is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from strata_zmq.checkpoint.background import BackgroundLoop
+from strata_zmq.checkpoint.store import CheckpointStore
+from strata_zmq.domain.credit import CreditGrantor
+from strata_zmq.errors import InvalidArgumentError, NotFoundError, ProtocolError, StrataError
+from strata_zmq.protocol import messages as wire
+from strata_zmq.protocol import stream
+from strata_zmq.storage import open_storage
+from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
+from strata_zmq.transport.endpoints import ipc_path
+from strata_zmq.transport.sockets import CONTROL, STREAM, bind, open_socket
+
+from .committer import Committer
+from .segment_door import SegmentDoor
+from .session import boot_id
+from .writer_config import WriterConfig, parse_options
+
+__all__ = ["StorageWriter", "main"]
+
+log = logging.getLogger("strata.writer")
+
+_POLL_MS = 200
+_DRAIN_MESSAGES_MAX = 64
+_WRITES_AT_ONCE = 4
+
+
+@dataclass(slots=True)
+class _Stream:
+    connection: bytes
+    client: str
+    heard_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of one chunk: its answer, and how much credit is free again. `written`: it went to the storage."""
+
+    nbytes: int
+    answer: stream.Durable | stream.Refused
+    written: bool
+
+
+class StorageWriter:
+    """One writer: bound sockets, an open store, a registered connection to the coordinator, and the loop."""
+
+    def __init__(self, config: WriterConfig) -> None:
+        self.config = config
+        self.counters: Counter[str] = Counter()
+        self._stopping = False
+        self._streams: dict[str, _Stream] = {}
+        self._credits = CreditGrantor(config.inflight_bytes_max, config.window_bytes)
+        self._outcomes: deque[_Outcome] = deque()
+        self._segments_ready: deque[tuple[str, int]] = deque()
+        self._writing = 0
+        self._gate_writes = asyncio.Semaphore(_WRITES_AT_ONCE)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._background = BackgroundLoop("strata-writer-storage")
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._gate: Any = None
+        self._door: SegmentDoor | None = None
+        self._committer: Committer | None = None
+        self._bound: list[str] = []
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            raise
+
+    def _open(self) -> None:
+        config = self.config
+        keys = CurveKeys.from_environment()
+        self._gate = accept_job_key_only(self._context, keys) if keys else None
+        self._store = CheckpointStore(open_storage(config.path))
+        self._background.run(self._store.storage.prepare())
+        data, control = config.endpoints()
+        self._pull = open_socket(self._context, zmq.PULL, STREAM, keys=keys, server=True)
+        self._bound.append(bind(self._pull, data, field="--listen"))
+        self._router = open_socket(self._context, zmq.ROUTER, CONTROL, keys=keys, server=True)
+        self._bound.append(bind(self._router, control, field="--listen"))
+        self._door = SegmentDoor(self._on_segment)
+        self.info = wire.WriterInfo(
+            writer_id=config.writer_id,
+            incarnation=uuid.uuid4().hex,
+            data_endpoint=config.advertised(self._bound[0]),
+            control_endpoint=config.advertised(self._bound[1]),
+            boot_id=boot_id(),
+            fd_path=self._door.path,
+        )
+        self._committer = Committer(config.coordinator_url, self.info, self._store, self._background)
+        self._committer.client.connect(config.connect_timeout_s)
+
+    def stop(self) -> None:
+        """Ask the loop to drain and end; safe in a signal handler."""
+        self._stopping = True
+        self._poke()
+
+    def serve(self) -> None:
+        """Serve until `stop`, or until the supervisor is gone; then finish what was received, for a bounded time."""
+        poller = zmq.Poller()
+        for waited in (self._pull, self._router, self._wake):
+            poller.register(waited, zmq.POLLIN)
+        supervisor = _pidfd(self.config.supervisor_pid)
+        if supervisor is not None:
+            poller.register(supervisor, zmq.POLLIN)
+        log.info("serving %s on %s", self._store.storage.url, ", ".join(self._bound))
+        drain_until = float("inf")
+        try:
+            while True:
+                ready = dict(poller.poll(_POLL_MS))
+                if supervisor in ready and supervisor is not None:
+                    log.warning("the supervisor is gone: finishing what was received")
+                    poller.unregister(supervisor)
+                    self._stopping = True
+                if self._wake in ready:
+                    os.eventfd_read(self._wake)
+                self._turn()
+                now = time.monotonic()
+                if self._stopping:
+                    drain_until = min(drain_until, now + self.config.drain_s)
+                    if now >= drain_until or (self._idle() and not ready):
+                        return
+                self._forget_silent(now)
+        finally:
+            if supervisor is not None:
+                os.close(supervisor)
+            self._close()
+
+    # ---- one turn of the loop -----------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._take_requests()
+        while self._segments_ready:
+            client, number = self._segments_ready.popleft()
+            for held in list(self._streams.values()):
+                if held.client == client:
+                    self._send(held.connection, stream.SegmentReady(client, number))
+        self._take_chunks()
+        while self._outcomes:
+            self._settle(self._outcomes.popleft())
+
+    def _take_requests(self) -> None:
+        for _ in range(_DRAIN_MESSAGES_MAX):
+            try:
+                connection, *frames = self._router.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            try:
+                if len(frames) != 1:
+                    raise ProtocolError(f"a stream request is one frame, this one has {len(frames)}")
+                self._handle(connection, stream.decode_stream_request(frames[0]))
+            except StrataError as error:
+                self.counters["requests_refused"] += 1
+                log.warning("a stream request was refused: %s", error)
+                self._send(connection, stream.StreamFault(error.code, str(error)[:4096]))
+
+    def _handle(self, connection: bytes, request: stream.StreamRequest) -> None:
+        now = time.monotonic()
+        name = request.stream
+        if isinstance(request, stream.StreamOpen):
+            if name in self._streams:
+                raise InvalidArgumentError(f"stream {name!r} is open: give every stream its own name")
+            self._streams[name] = _Stream(connection, request.client, now)
+            granted = self._credits.open(name)
+            self._send(
+                connection,
+                stream.StreamOpened(
+                    name, self.info.writer_id, self.info.incarnation, granted, self.config.window_bytes
+                ),
+            )
+            # Memory may have been handed over before there was a stream to say so on.
+            for number in self._door.numbers(request.client) if self._door is not None else ():
+                self._send(connection, stream.SegmentReady(request.client, number))
+            return
+        held = self._streams.get(name)
+        if isinstance(request, stream.StreamClose):
+            if held is not None:
+                self._end_stream(name)
+        elif held is None:
+            fault = f"stream {name!r} is not open here: open it again"
+            self._send(connection, stream.StreamFault(NotFoundError.code, fault, name))
+        else:
+            held.heard_at, held.connection = now, connection
+            self._send(connection, stream.Grant(name, self._credits.granted_bytes(name)))
+
+    def _take_chunks(self) -> None:
+        for _ in range(_DRAIN_MESSAGES_MAX):
+            try:
+                frames = self._pull.recv_multipart(zmq.DONTWAIT, copy=False)
+            except zmq.Again:
+                return
+            try:
+                header = stream.decode_header(frames[0].bytes)
+            except ProtocolError as error:
+                # PULL knows no sender; a worker that meant well gets no answer, and sends the chunk elsewhere.
+                self.counters["chunks_not_understood"] += 1
+                log.warning("a chunk was dropped: %s", error)
+                continue
+            self._take_chunk(header, frames[1:])
+
+    def _take_chunk(self, header: stream.ChunkHeader, frames: list[zmq.Frame]) -> None:
+        held = self._streams.get(header.stream)
+        try:
+            self._credits.receive(header.stream, header.nbytes)
+        except ProtocolError as error:
+            self.counters["chunks_refused"] += 1
+            log.warning("a chunk of %s was refused: %s", header.checkpoint_id, error)
+            if held is not None:
+                self._send(held.connection, _refusal(header, error))
+            return
+        if held is None:
+            return
+        held.heard_at = time.monotonic()
+        try:
+            data = self._bytes_of(header, held, frames)
+        except StrataError as error:
+            self._outcomes.append(_Outcome(header.nbytes, _refusal(header, error), written=False))
+            return
+        self._writing += 1
+        self._background.submit(self._write(header, data))
+
+    def _bytes_of(self, header: stream.ChunkHeader, held: _Stream, frames: list[zmq.Frame]) -> Callable[[], Any]:
+        """Return what gives the chunk's bytes; called when it is the chunk's turn to be written."""
+        if header.segment == 0:
+            if len(frames) != 1 or len(frames[0].buffer) != header.nbytes:
+                sizes = [len(frame.buffer) for frame in frames]
+                raise ProtocolError(f"chunk {header.seq}: one frame of {header.nbytes} bytes is expected, got {sizes}")
+            buffer = frames[0].buffer
+            return lambda: buffer
+        if frames:
+            raise ProtocolError(f"chunk {header.seq}: it names segment {header.segment} and brings bytes as well")
+        segment = self._door.find(held.client, header.segment) if self._door is not None else None
+        if segment is None:
+            raise NotFoundError(f"chunk {header.seq}: segment {header.segment} was not handed over: send the bytes")
+        if header.offset + header.nbytes > segment.size:
+            raise ProtocolError(
+                f"chunk {header.seq}: bytes {header.offset} to {header.offset + header.nbytes} of a segment of "
+                f"{segment.size}"
+            )
+        # Copied before it is verified: the worker may use its memory again once another writer has the chunk, and what
+        # is written has to be what was verified.
+        view = segment.view[header.offset : header.offset + header.nbytes]
+        return lambda: bytes(view)
+
+    async def _write(self, header: stream.ChunkHeader, data: Callable[[], Any]) -> None:
+        answer: stream.Durable | stream.Refused
+        try:
+            async with self._gate_writes:
+                answer = await self._store_chunk(header, await asyncio.to_thread(data))
+        except StrataError as error:
+            log.warning("a chunk of %s was not stored: %s", header.checkpoint_id, error)
+            answer = _refusal(header, error)
+        except Exception as error:
+            log.exception("a chunk of %s was not stored", header.checkpoint_id)
+            answer = _refusal(header, StrataError(f"unexpected {type(error).__name__} in the writer; see its log"))
+        self._outcomes.append(_Outcome(header.nbytes, answer, written=True))
+        self._poke()
+
+    async def _store_chunk(self, header: stream.ChunkHeader, data: Any) -> stream.Durable:
+        if header.kind == "index":
+            key, digest = await self._store.write_encoded_index(
+                header.checkpoint_id, header.rank, bytes(data), header.digest
+            )
+            return stream.Durable(header.stream, header.seq, key, digest)
+        record = await self._store.write_chunk(header.checkpoint_id, header.rank, header.number, data, header.digest)
+        return stream.Durable(header.stream, header.seq, record.key, record.digest)
+
+    def _settle(self, outcome: _Outcome) -> None:
+        durable = isinstance(outcome.answer, stream.Durable)
+        self.counters["chunks_durable" if durable else "chunks_refused"] += 1
+        self._writing -= outcome.written
+        held = self._streams.get(outcome.answer.stream)
+        if held is not None:
+            self._send(held.connection, outcome.answer)
+        self._tell_grants(self._credits.release(outcome.answer.stream, outcome.nbytes))
+
+    def _tell_grants(self, risen: dict[str, int]) -> None:
+        for name, granted in risen.items():
+            self._send(self._streams[name].connection, stream.Grant(name, granted))
+
+    def _end_stream(self, name: str) -> None:
+        self._streams.pop(name, None)
+        self._tell_grants(self._credits.close(name))
+
+    def _forget_silent(self, now: float) -> None:
+        for name, held in list(self._streams.items()):
+            if now - held.heard_at > self.config.stream_timeout_s:
+                log.warning("stream %s was silent for %.0f s and is closed", name, self.config.stream_timeout_s)
+                self._end_stream(name)
+
+    def _idle(self) -> bool:
+        return not self._writing and not self._outcomes and (self._committer is None or self._committer.idle)
+
+    def _send(self, connection: bytes, reply: stream.StreamReply) -> None:
+        try:
+            self._router.send_multipart([connection, stream.encode_stream(reply)], zmq.DONTWAIT)
+        except zmq.ZMQError as error:
+            # Gone, or too slow to read its answers: it asks again when it is back.
+            if error.errno not in {zmq.EHOSTUNREACH, zmq.EAGAIN}:
+                raise
+
+    def _on_segment(self, client: str, number: int) -> None:
+        self._segments_ready.append((client, number))
+        self._poke()
+
+    def _poke(self) -> None:
+        with suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    def _close(self) -> None:
+        if self._committer is not None:
+            self._committer.close()
+        if self._door is not None:
+            self._door.close()
+        self._background.stop()
+        for endpoint in self._bound:
+            path = ipc_path(endpoint)
+            if path is not None:
+                Path(path).unlink(missing_ok=True)
+        if self._gate is not None:
+            self._gate.stop()
+        self._context.destroy(linger=200)
+        os.close(self._wake)
+        self._wake = -1
+
+
+def _refusal(header: stream.ChunkHeader, error: StrataError) -> stream.Refused:
+    return stream.Refused(header.stream, header.seq, error.code, str(error)[:4096])
+
+
+def _pidfd(pid: int) -> int | None:
+    if not pid:
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        # Gone already: a descriptor that is readable at once says the same.
+        reading, writing = os.pipe()
+        os.close(writing)
+        return reading
+
+
+def main(argv: list[str]) -> int:
+    """Run a storage writer until SIGINT, SIGTERM or the end of its supervisor; returns the exit status."""
+    level = os.environ.get("STRATA_LOG", "info").upper()
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        level=level if level in {"DEBUG", "INFO", "WARNING", "ERROR"} else "INFO",
+    )
+    config = parse_options(argv)
+    writer = StorageWriter(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: writer.stop())
+    _announce(writer)
+    writer.serve()
+    return 0
+
+
+def _announce(writer: StorageWriter) -> None:
+    if writer.config.ready_fd < 0:
+        return
+    info = writer.info
+    line = json.dumps(
+        {
+            "writer_id": info.writer_id,
+            "data": info.data_endpoint,
+            "control": info.control_endpoint,
+            "fd_path": info.fd_path,
+            "pid": os.getpid(),
+        }
+    )
+    try:
+        with os.fdopen(writer.config.ready_fd, "w") as ready:
+            ready.write(line + "\n")
+    except OSError as error:
+        raise InvalidArgumentError(f"--ready-fd {writer.config.ready_fd} cannot be written: {error.strerror}") from None
