@@ -188,8 +188,18 @@ def test_a_short_an_empty_an_unshareable_and_an_oversize_read_are_named(first, s
             assert batch.arrays["index"].tolist() == [4]
 
 
+def test_more_arrays_than_a_slot_describes_cost_their_batch_only():
+    with Loader(factory("Troublesome", length=100), batch_rows=4, slots=2, slot_bytes=1 << 16) as loader:
+        loader.submit(np.array([97]))
+        loader.submit(np.array([4]))
+        with pytest.raises(ReaderError, match="at most 64 arrays, got 65"):
+            loader.receive()
+        with loader.receive() as batch:
+            assert batch.arrays["index"].tolist() == [4]
+
+
 def test_slot_bytes_makes_room_for_samples_of_varying_size():
-    with Loader(factory("Troublesome", length=100), batch_rows=4, slots=1, slot_bytes=33554432) as loader:
+    with Loader(factory("Troublesome", length=100), batch_rows=4, slots=1, slot_bytes=33_558_528) as loader:
         loader.submit(np.array([94, 1, 2, 3]))
         with loader.receive() as batch:
             assert batch.arrays["index"].shape == (4, 1 << 20)
@@ -371,6 +381,24 @@ def test_a_killed_process_group_leaves_nothing_behind():
         assert "/dev/shm" not in maps, "and none that has to be unlinked"  # noqa: S108 - only looked for
         os.killpg(trainer.pid, signal.SIGKILL)
     until(lambda: gone(pid), "the end of the loader process")
+
+
+FORKED = """
+import os, signal
+import numpy as np
+from strata_zmq.feed import FactoryReader, Loader
+loader = Loader(FactoryReader("sample_readers:Squares", {"length": 10}), batch_rows=2)
+child = os.fork()
+if child == 0:
+    signal.pause()
+loader.close(grace_s=600)
+os.kill(child, signal.SIGKILL)
+"""
+
+
+def test_close_ends_the_loader_process_though_a_forked_copy_of_the_trainer_lives():
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    subprocess.run([sys.executable, "-c", FORKED], env=environment, check=True, timeout=60)
 
 
 def test_ctrl_c_for_the_whole_group_leaves_the_decision_to_the_trainer():

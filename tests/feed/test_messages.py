@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from strata_zmq.errors import NotFoundError, ProtocolError, StrataError
@@ -70,6 +70,7 @@ def test_an_announced_giant_is_refused_before_it_is_received():
         frames.pop()
 
 
+@example(text="\U0001f4a5" * 2000)
 @given(text=st.text(st.characters(exclude_categories=()), max_size=2000))
 def test_any_exception_fits_into_a_slots_note_with_the_end_of_its_traceback(text):
     failure = Failure.of(ValueError(text * 10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -318,6 +319,14 @@ def test_a_damaged_header_never_leads_outside_its_slot(noise, at):
             assert array.nbytes <= got.payload.size <= 4096
 
 
+def test_a_slot_written_out_of_turn_is_refused():
+    with both_ends(slots=1) as (producer, consumer, ring):
+        producer.reserve().commit()
+        ring.places[0][0][8:16] = (5).to_bytes(8, sys.byteorder)
+        with pytest.raises(ProtocolError, match="slot 0: the header carries sequence number 5"):
+            consumer.receive()
+
+
 def test_impossible_slot_numbers_are_refused():
     with both_ends(slots=2) as (producer, consumer, ring):
         _, ready = ring.geometry.queues(ring.segment)
@@ -353,13 +362,15 @@ def test_a_slot_stays_readable_after_the_ring_is_closed_and_nothing_else_works()
 
 
 @pytest.mark.parametrize("label", [b"", b"\x92\x01", msgspec.msgpack.encode((9, 4096)), msgspec.msgpack.encode((0, 1))])
-def test_descriptors_that_are_no_ring_are_refused_and_closed(label):
+def test_descriptors_that_are_no_ring_are_refused_and_closed_though_the_error_is_kept(label):
     ours, theirs = socket.socketpair()
     with ours, theirs, Ring.create("strata-test", 2, 4096) as ring:
+        gc.collect()
         before = len(list(Path("/proc/self/fd").iterdir()))
         send_descriptors(ours, [ring.segment.fd, ring.free_fd, ring.ready_fd], label)
-        with pytest.raises(ProtocolError, match="no ring"):
+        with pytest.raises(ProtocolError, match="no ring") as kept:
             Ring.recv(theirs)
+        assert kept.value.__cause__ is not None
         assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import gc
 import os
 import socket
 import subprocess
@@ -173,6 +174,7 @@ def test_a_silent_a_closed_and_a_babbling_sender_each_have_their_error(pair):
 
 def test_descriptors_that_nobody_asked_for_are_not_kept(pair):
     left, right = pair
+    gc.collect()
     before = len(list(Path("/proc/self/fd").iterdir()))
     head = b"STFD" + (3).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"x"
     with MemfdSegment.create("strata-test", 4096) as segment:
