@@ -81,7 +81,7 @@ class Run:
 
     def leftovers(self) -> list[str]:
         """What is still there of this run: processes and temporary files."""
-        return [*self.processes().values(), *map(str, self.temporary.rglob("*"))]
+        return [*self.processes().values(), *map(str, self.temporary.iterdir())]
 
 
 @pytest.fixture

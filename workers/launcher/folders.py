@@ -85,17 +85,17 @@ def _scratch() -> Path:
 
 
 def _lock(run: Path) -> int:
-    """Lock the folder for one run; waits a few seconds for a killed run's warden to let go."""
+    """Lock the folder for one run; when its last supervisor is dead, waits a few seconds for the warden to let go."""
     lock_fd = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() < deadline:
+            holder = os.pread(lock_fd, 32, 0).decode(errors="replace").strip()
+            if time.monotonic() < deadline and not _runs(holder):
                 time.sleep(0.05)
                 continue
-            holder = os.read(lock_fd, 32).decode(errors="replace").strip() or "unknown"
             os.close(lock_fd)
             raise AlreadyExistsError(
                 f"--run-dir {run} is in use by process {holder}: wait for it, stop it, or name another folder"
@@ -103,3 +103,11 @@ def _lock(run: Path) -> int:
         os.ftruncate(lock_fd, 0)
         os.pwrite(lock_fd, b"%d\n" % os.getpid(), 0)
         return lock_fd
+
+
+def _runs(pid: str) -> bool:
+    try:
+        state = Path(f"/proc/{int(pid)}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, ValueError, IndexError):
+        return False
+    return state not in {b"Z", b"X"}  # proc(5): dead, whether or not its parent has taken notice

@@ -46,7 +46,7 @@ class Limits:
     ready_s: float = 30.0
     report_s: float = 5.0
     grace_s: float = 10.0
-    drain_s: float = 10.0
+    drain_s: float = 15.0  # more than a writer takes by itself
     terminate_s: float = 3.0
     kill_s: float = 5.0
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import Any, Protocol
 
 from strata_zmq.errors import StrataError
@@ -49,7 +50,7 @@ class Link:
         self._poll: Future[Any] | None = None
         self._latest: tuple[float, Status] | None = None
 
-    def report(self, name: str, pid: int, reason: str) -> None:
+    def report(self, name: str, pid: int, reason: str) -> Future[Any]:
         """Have the coordinator told of a dead worker; an answer of any kind is one, it may not know the worker."""
         told = self._coordinator.submit(ReportLost(worker_id=name, pid=pid, reason=reason))
 
@@ -58,6 +59,17 @@ class Link:
             self._on_report()
 
         told.add_done_callback(answered)
+        return told
+
+    def bury(self, names: Collection[str], reason: str, timeout_s: float) -> None:
+        """Report those of `names` that the coordinator remembers; wait up to `timeout_s` seconds for each answer."""
+        self.refresh(timeout_s)
+        if self._latest is None:
+            return
+        for row in self._latest[1].workers:
+            if row.worker_id in names:
+                with suppress(FutureTimeoutError, StrataError):
+                    self.report(row.worker_id, row.pid, reason).result(timeout_s)
 
     def take_reported(self) -> list[str]:
         """Return the workers whose death the coordinator has taken in since the last call."""

@@ -222,6 +222,10 @@ class Supervisor:
         if name == "coordinator" and self._link is None:
             self._link = Link(self._connect(self._endpoints.control, self._token), self._wake.set)
             self._poll_due = time.monotonic()
+            if self._folders.kept:
+                # A journal may remember the workers of a run that was killed. The lock on the folder says that they are
+                # gone; without this word their successors would be refused until the leases end.
+                self._link.bury(self._job.members, "its run has ended", _SURVEY_S)
         self._perform(self._job.ready(name, time.monotonic()))
 
     def _close_ready(self, name: str) -> None:
