@@ -16,6 +16,7 @@ import numpy as np
 
 from strata_zmq.domain.shuffle import checksum
 from strata_zmq.errors import GenerationChangedError, InvalidArgumentError, StaleGenerationError
+from strata_zmq.protocol.codec import MAX_REQUEST_BYTES
 from strata_zmq.protocol.messages import SeenRange
 
 from .shards import Shard, shards_from
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "BatchStream", "Trainer"]
 
-_RANGES_MAX = 256
+# A commit point is one message: at most this many ranges, and this many bytes for them.
+_RANGES_MAX = 512
+_RANGES_BYTES_MAX = MAX_REQUEST_BYTES - 4096
+_RANGE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,6 +120,8 @@ class BatchStream:
         self._every_rank = every_rank
         self._timeout_s = timeout_s
         self._loader = loader
+        # A batch is taken until half of what fits has been used, and may itself use the other half.
+        self._ranges_max = min(_RANGES_MAX, _RANGES_BYTES_MAX // (_RANGE_BYTES + len(dataset_id.encode()))) // 2
         self._planned: deque[_Planned] = deque()
         self._held: LoadedBatch | None = None
         self._shards: deque[_Open] = deque()
@@ -192,7 +198,7 @@ class BatchStream:
         ranges: list[tuple[int, int, int, int]] = []
         wanted = self._batch_size
         # A commit point carries a bounded number of ranges, so a batch over very many tiny shards ends early.
-        while wanted and self._shards and len(ranges) < _RANGES_MAX:
+        while wanted and self._shards and len(ranges) < self._ranges_max:
             opened = self._shards[0]
             start = opened.position
             stop = min(start + wanted, opened.shard.num_samples)
@@ -227,7 +233,7 @@ class BatchStream:
         if (
             self._handed_out >= self._commit_every
             or not (self._shards or self._planned)
-            or len(self._seen) >= _RANGES_MAX
+            or len(self._seen) >= self._ranges_max
         ):
             self._commit()
 

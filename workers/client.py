@@ -31,7 +31,7 @@ from strata_zmq.errors import (
     from_wire,
 )
 from strata_zmq.protocol import messages as wire
-from strata_zmq.protocol.codec import MAX_REQUEST_BYTES, decode_broadcast, decode_reply, encode
+from strata_zmq.protocol.codec import MAX_REQUEST_BYTES, decode_broadcast, decode_reply, decode_request, encode
 from strata_zmq.transport.curve import CurveKeys
 from strata_zmq.transport.endpoints import parse_endpoint
 from strata_zmq.transport.sockets import REPLIES, connect, open_socket
@@ -42,6 +42,7 @@ log = logging.getLogger("strata.client")
 
 _RETRY_FIRST_S = 1.0
 _RETRY_MAX_S = 5.0
+_UNSENT_S = 0.05
 _ANSWER_SLACK_S = 5.0
 _HEADER_MAX = 256
 
@@ -60,6 +61,7 @@ class _Link:
 
     welcome: wire.Welcome | None = None
     introduced: bool = False
+    introduction_seq: int = 0
     hello_at: float = 0.0
     heartbeat_at: float = 0.0
     heard_at: float = 0.0
@@ -148,14 +150,10 @@ class CoordinatorClient:
             future.set_exception(UnavailableError("this client is closed"))
             return future
         addressed = msgspec.structs.replace(message, seq=next(self._seqs))
-        size = len(encode(addressed)) + _HEADER_MAX
-        if size > MAX_REQUEST_BYTES:
-            tag = type(message).__struct_config__.tag
-            future.set_exception(
-                InvalidArgumentError(
-                    f"{tag} takes {size} bytes, the limit is {MAX_REQUEST_BYTES}: send less metadata or ranges"
-                )
-            )
+        try:
+            _check(addressed)
+        except InvalidArgumentError as error:
+            future.set_exception(error)
             return future
         self._outbox.append(_Pending(addressed, future))
         self._poke()
@@ -243,7 +241,7 @@ class CoordinatorClient:
     def _poll_ms(self, now: float) -> int:
         """Return how long nothing has to be sent, in milliseconds."""
         link = self._link
-        due = [link.hello_at] if link.welcome is None else []
+        due = [] if link.introduced else [link.hello_at]
         if link.introduced:
             due += [pending.send_at for pending in self._pending.values()]
             if self._heartbeat is not None:
@@ -257,18 +255,23 @@ class CoordinatorClient:
             self._pending[pending.message.seq] = pending
         if link.welcome is None:
             if now >= link.hello_at:
-                link.hello_at = now + _jitter(_RETRY_FIRST_S)
-                _send(dealer, self._hello)
+                link.introduction_seq = next(self._seqs)
+                hello = msgspec.structs.replace(self._hello, seq=link.introduction_seq)
+                link.hello_at = now + _jitter(_RETRY_FIRST_S if _send(dealer, hello) else _UNSENT_S)
             return
         if not link.introduced:
+            if now >= link.hello_at:
+                self._start_over()  # the introduction or its answer was lost
             return
         for seq, pending in list(self._pending.items()):
             if pending.future.cancelled():
                 del self._pending[seq]
             elif pending.send_at <= now:
-                pending.send_at = now + _jitter(pending.interval_s)
-                pending.interval_s = min(pending.interval_s * 2, _RETRY_MAX_S)
-                _send(dealer, self._addressed(pending.message))
+                if _send(dealer, self._addressed(pending.message)):
+                    pending.send_at = now + _jitter(pending.interval_s)
+                    pending.interval_s = min(pending.interval_s * 2, _RETRY_MAX_S)
+                else:
+                    pending.send_at = now + _jitter(_UNSENT_S)
         if self._heartbeat is not None and now >= link.heartbeat_at:
             link.heartbeat_at = now + link.welcome.heartbeat_s
             _send(dealer, self._addressed(self._heartbeat()))
@@ -297,7 +300,7 @@ class CoordinatorClient:
             self._take_welcome(reply, dealer, subscriber)
         elif isinstance(reply, wire.ErrorReply) and reply.code == "unknown_session":
             self._start_over()
-        elif not link.introduced and reply.seq == 0:
+        elif reply.seq == link.introduction_seq and isinstance(reply, wire.Registered | wire.ErrorReply):
             self._take_introduction(reply)
         elif reply.seq == 0:
             if isinstance(reply, wire.ErrorReply):
@@ -322,11 +325,15 @@ class CoordinatorClient:
         if self._introduce is None:
             self._become_ready()
         else:
-            _send(dealer, self._addressed(self._introduce()))
+            link.introduction_seq = next(self._seqs)
+            introduction = msgspec.structs.replace(self._addressed(self._introduce()), seq=link.introduction_seq)
+            _check(introduction)
+            link.hello_at = time.monotonic() + _jitter(_RETRY_MAX_S)
+            _send(dealer, introduction)
 
-    def _take_introduction(self, reply: wire.Reply) -> None:
-        if isinstance(reply, wire.HeartbeatAck):
-            return  # a late answer from before
+    def _take_introduction(self, reply: wire.Registered | wire.ErrorReply) -> None:
+        if self._link.introduced:
+            return  # the answer to one that was sent twice
         if isinstance(reply, wire.ErrorReply):
             error = _error(reply)
             if error.retryable:
@@ -402,11 +409,28 @@ class CoordinatorClient:
         self._outbox.clear()
 
 
-def _send(dealer: zmq.Socket[bytes], message: Any) -> None:
+def _send(dealer: zmq.Socket[bytes], message: Any) -> bool:
+    """Send without waiting; False while no connection is open."""
     try:
         dealer.send(encode(message), zmq.DONTWAIT)
     except zmq.Again:
-        log.debug("the coordinator cannot be reached right now; trying again")
+        return False
+    return True
+
+
+def _check(message: wire.Request) -> None:
+    """Refuse here what the coordinator could not read, so that the caller learns of it at once."""
+    tag = message.__struct_config__.tag
+    data = encode(message)
+    if len(data) + _HEADER_MAX > MAX_REQUEST_BYTES:
+        raise InvalidArgumentError(
+            f"{tag} takes {len(data)} bytes, the limit is {MAX_REQUEST_BYTES - _HEADER_MAX}: "
+            "send less metadata or fewer ranges"
+        )
+    try:
+        decode_request(data)
+    except ProtocolError as error:
+        raise InvalidArgumentError(f"{tag} cannot be sent: {error}") from None
 
 
 def _jitter(seconds: float) -> float:
