@@ -16,7 +16,7 @@ from pathlib import Path
 import zmq
 
 from strata_zmq.errors import ProtocolError, StrataError
-from strata_zmq.protocol.codec import decode_request, encode
+from strata_zmq.protocol.codec import decode_request, encode, seq_of
 from strata_zmq.protocol.messages import Broadcast, Reply
 from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
 from strata_zmq.transport.endpoints import ipc_path
@@ -106,7 +106,7 @@ class Server:
                 batch.append(Received(connection, decode_request(body)))
             except ProtocolError as error:
                 log.warning("refused a frame: %s", error)
-                self._send(connection, self._core.reject(connection, error))
+                self._send(connection, self._core.reject(connection, error, seq_of(body)))
         return batch
 
     def _discard_rest(self) -> None:
@@ -125,9 +125,10 @@ class Server:
             self._publish(broadcast)
 
     def _send(self, connection: bytes, reply: Reply) -> None:
+        body = encode(reply)
         try:
             self._router.send(connection, zmq.SNDMORE | zmq.DONTWAIT)
-            self._router.send(encode(reply), zmq.DONTWAIT)
+            self._router.send(body, zmq.DONTWAIT)
         except zmq.ZMQError as error:
             # Gone, or too slow to read its replies: it asks again when it is back.
             if error.errno not in {zmq.EHOSTUNREACH, zmq.EAGAIN}:

@@ -15,6 +15,7 @@ from strata_zmq.protocol.messages import (
     CheckpointDurable,
     CheckpointFailed,
     CheckpointOpened,
+    CheckpointSummary,
     CheckpointTaken,
     CommitCheckpoint,
     Done,
@@ -70,6 +71,9 @@ class Checkpoints:
         writer = Writer(info, session, world.now + world.config.lease_s)
         world.writers[info.writer_id] = session.writer = writer
         truth = {summary.checkpoint_id: summary for summary in request.checkpoints}
+        if self._of_another_history(request.head_term, truth):
+            # A new journal counts terms from 1 again; below HEAD's fence nothing could ever be committed.
+            world.record(records.TermStarted(term=request.head_term + 1))
         if truth != history.checkpoints:
             finished = [name for name in truth if name in history.open_checkpoints]
             world.record(records.CheckpointsReconciled(checkpoints=request.checkpoints))
@@ -229,6 +233,14 @@ class Checkpoints:
                 ledger=began.ledger,
                 keep_count=world.config.keep_count,
             )
+
+    def _of_another_history(self, head_term: int, truth: dict[str, CheckpointSummary]) -> bool:
+        """Tell whether HEAD was advanced by a coordinator whose journal this one did not replay."""
+        history = self._world.history
+        if head_term != history.term:
+            return head_term > history.term
+        known = history.checkpoints.keys() | history.open_checkpoints.keys() | set(self._done)
+        return bool(truth) and not known & truth.keys()
 
     def _abort(self, opened: OpenCheckpoint, code: str, reason: str) -> None:
         name = opened.began.checkpoint_id

@@ -86,8 +86,11 @@ class Core:
             self._tick()
         return world.effects
 
-    def reject(self, connection: bytes, error: StrataError) -> wire.ErrorReply:
-        """Return the answer to a frame that could not be read; it is counted and changes nothing else."""
+    def reject(self, connection: bytes, error: StrataError, seq: int = 0) -> wire.ErrorReply:
+        """Return the answer to a frame that could not be read; it is counted and changes nothing else.
+
+        `seq` is the request's, where at least that much could be read.
+        """
         self._world.counters[f"rejected.{error.code}"] += 1
         session = self._world.sessions.get(connection)
         return wire.ErrorReply(
@@ -95,6 +98,7 @@ class Core:
             term=self.history.term,
             generation=self.history.generation,
             session=session.number if session else 0,
+            seq=seq,
             code=error.code,
             message=str(error),
         )

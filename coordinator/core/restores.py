@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from strata_zmq.domain.ledger import EpochLedger
 from strata_zmq.errors import InvalidArgumentError, NotFoundError
+from strata_zmq.protocol.fields import Count
 from strata_zmq.protocol.messages import Restore, Restored
 
 from .records import HistoryRestored
@@ -16,9 +17,6 @@ from .rendezvous import Rendezvous
 from .world import Session, World
 
 __all__ = ["Restores"]
-
-
-Count = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class _Position(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from strata_zmq.errors import ProtocolError
+from strata_zmq.protocol.fields import Count
 from strata_zmq.protocol.messages import Broadcast, Reply, Request
 
 __all__ = [
@@ -16,15 +17,30 @@ __all__ = [
     "decode_reply",
     "decode_request",
     "encode",
+    "seq_of",
 ]
 
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 
+
+class _Envelope(msgspec.Struct, array_like=True, frozen=True):
+    """The header of any request, whatever follows."""
+
+    tag: str
+    job: str
+    term: int
+    generation: int
+    session: int
+    seq: Count
+
+
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 _broadcasts: msgspec.msgpack.Decoder[Broadcast] = msgspec.msgpack.Decoder(Broadcast)
+
+_envelopes: msgspec.msgpack.Decoder[_Envelope] = msgspec.msgpack.Decoder(_Envelope)
 
 encode = _encoder.encode
 
@@ -42,6 +58,17 @@ def decode_request(data: bytes) -> Request:
     """Return the request in one frame of at most MAX_REQUEST_BYTES; raises ProtocolError."""
     message: Request = _decode(_requests, data, MAX_REQUEST_BYTES, "request")
     return message
+
+
+def seq_of(data: bytes) -> int:
+    """Return the sequence number of a request that could not be decoded, so that its error finds it; 0 if unreadable.
+
+    The frame has to be MessagePack to its end: a wrong field gives its number, a truncated one gives 0.
+    """
+    try:
+        return int(_decode(_envelopes, data, MAX_REQUEST_BYTES, "request").seq)
+    except ProtocolError:
+        return 0
 
 
 def decode_reply(data: bytes) -> Reply:
