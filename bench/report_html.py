@@ -32,7 +32,8 @@ _STYLE = """
   --subject: #2f6fdb; --limit: #8b95a5; --peer: #c4a24a;
   --bad: #d1242f; --warn: #9a6700; --good: #1a7f37; --card: #f6f8fa; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --paper: #14171c; --line: #343b46; --quiet: #98a2b3;
-  --subject: #6ea1ff; --limit: #7c8797; --peer: #d6b764; --bad: #ff6b6b; --warn: #d9a441; --good: #56d364; --card: #1c2128; } }
+  --subject: #6ea1ff; --limit: #7c8797; --peer: #d6b764; --bad: #ff6b6b;
+  --warn: #d9a441; --good: #56d364; --card: #1c2128; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1180px;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); }

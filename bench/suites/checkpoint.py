@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from strata_zmq.bench.environment import filesystem_of
 from strata_zmq.bench.floors import Floor, ToLimit
 from strata_zmq.bench.model import Case, Contender, Sample, Settings, Suite
 from strata_zmq.bench.peer_process import peer_process
@@ -52,7 +53,9 @@ def _cases(settings: Settings) -> Iterator[Case]:
     rounds = settings.rounds or settings.pick(6, 9)
     # Every save stays until the end of its case: deleting an old one is not part of becoming durable.
     _check_room(settings.scratch, (rounds + WARMUP + 4) * state_bytes)
+    # A floor about a disk is not shown by a folder in memory, nor one about a gigabyte by less.
     whole = state_bytes >= FLOOR_BYTES
+    on_disk = filesystem_of(settings.scratch) not in {"tmpfs", "ramfs"}
     size = f"{state_bytes // MEGABYTE:,} MiB in {TENSORS} arrays"
     durable = Floor(
         "checkpoint.local",
@@ -74,7 +77,7 @@ def _cases(settings: Settings) -> Iterator[Case]:
             _peer("torch DCP", "peer_torch_checkpoint", "dcp_save", settings.scratch, state_bytes),
             _peer("safetensors + fsync", "peer_safetensors", "save", settings.scratch, state_bytes),
         ),
-        floor=durable if whole else None,
+        floor=durable if whole and on_disk else None,
         rounds=rounds,
         warmup=WARMUP,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -82,3 +84,12 @@ def test_a_peer_that_dies_or_hangs_is_an_error_in_time(bare_environment: Path) -
     with peer_process("peer_made", greeting="hello") as peer:
         with pytest.raises(DeadlineExceededError, match="did not answer in time"):
             peer.call("hang", timeout_s=0.2)
+
+
+def test_the_installer_refuses_a_peer_that_it_does_not_know(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "install_peers"
+    environment = {**os.environ, PEERS_VARIABLE: str(tmp_path / "peers")}
+    ended = subprocess.run([script, "uhashring", "memcached"], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "unknown peer 'memcached'; the peers are: uhashring redis torch safetensors" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
