@@ -73,7 +73,7 @@ class Checkpoints:
         truth = {summary.checkpoint_id: summary for summary in request.checkpoints}
         if self._of_another_history(request.head_term, truth):
             # A new journal counts terms from 1 again; below HEAD's fence nothing could ever be committed.
-            world.record(records.TermStarted(term=request.head_term + 1))
+            world.record(records.TermStarted(term=request.head_term + 1, adopted=True))
         if truth != history.checkpoints:
             finished = [name for name in truth if name in history.open_checkpoints]
             world.record(records.CheckpointsReconciled(checkpoints=request.checkpoints))
@@ -91,7 +91,11 @@ class Checkpoints:
         worker = self._rendezvous.caller(session)
         check_metadata("metadata", request.metadata)
         stem = f"step-{request.step:012d}-g{request.generation}-"
-        known = [name for name in (*history.checkpoints, *history.open_checkpoints) if name.startswith(stem)]
+        known = [
+            name
+            for name in (*history.checkpoints, *history.open_checkpoints)
+            if name.startswith(stem) and int(name.rpartition("t")[2]) >= history.first_term
+        ]
         # What was opened in an earlier life of the coordinator keeps its id; a new one carries this life's term.
         checkpoint_id = known[0] if known else f"{stem}t{history.term}"
         if not known:

@@ -146,6 +146,8 @@ class History:
 
     def __init__(self) -> None:
         self.term = 0
+        self.first_term = 0
+        """Checkpoints of lower terms belong to another journal's history, whose generations count anew."""
         self.generation = 0
         self.formed = False
         self.members: tuple[MemberRecord, ...] = ()
@@ -209,6 +211,7 @@ class History:
         return msgspec.msgpack.encode(
             {
                 "term": self.term,
+                "first_term": self.first_term,
                 "generation": self.generation,
                 "formed": self.formed,
                 "members": list(self.members),
@@ -231,7 +234,7 @@ class History:
         """Build from `to_snapshot`'s bytes."""
         state: dict[str, Any] = msgspec.msgpack.decode(data)
         self = cls()
-        for name in ("term", "generation", "formed", "epoch", "commit_index", "releases"):
+        for name in ("term", "first_term", "generation", "formed", "epoch", "commit_index", "releases"):
             setattr(self, name, state[name])
         self.members = tuple(msgspec.convert(state["members"], list[MemberRecord]))
         self.joined, self.left = tuple(state["joined"]), tuple(state["left"])
@@ -250,6 +253,8 @@ class History:
 
     def _start_term(self, record: TermStarted) -> None:
         self.term = record.term
+        if record.adopted:
+            self.first_term = record.term
 
     def _break(self, record: GenerationBroken) -> None:
         gone = set(record.left)

@@ -35,9 +35,10 @@ class _Record(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 
 
 class TermStarted(_Record, frozen=True, kw_only=True, tag="term"):
-    """The coordinator began a life."""
+    """The coordinator began a life; `adopted`: above the term of another journal, whose checkpoints it found."""
 
     term: int
+    adopted: bool = False
 
 
 class MemberRecord(msgspec.Struct, array_like=True, frozen=True):
