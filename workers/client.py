@@ -118,7 +118,9 @@ class CoordinatorClient:
             self.close()
             raise UnavailableError(
                 f"no coordinator answers at {self.endpoint} within {timeout_s:g} s: "
-                "start one with `strata coordinator`, or name another in COORDINATOR_URL"
+                "start one with `strata coordinator`, or name another in COORDINATOR_URL; "
+                + ("its keys must be those in" if self._keys else "if it has CURVE keys, name their folder in")
+                + " STRATA_CURVE_KEYS"
             )
         if self._link.failure is not None:
             failure = self._link.failure
@@ -328,7 +330,7 @@ class CoordinatorClient:
             link.introduction_seq = next(self._seqs)
             introduction = msgspec.structs.replace(self._addressed(self._introduce()), seq=link.introduction_seq)
             _check(introduction)
-            link.hello_at = time.monotonic() + _jitter(_RETRY_MAX_S)
+            link.hello_at = time.monotonic() + _jitter(2 * _RETRY_FIRST_S)
             _send(dealer, introduction)
 
     def _take_introduction(self, reply: wire.Registered | wire.ErrorReply) -> None:

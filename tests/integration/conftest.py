@@ -10,13 +10,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import zmq
 
 from strata_zmq.protocol import messages as wire
+from strata_zmq.protocol.codec import decode_broadcast, decode_reply, decode_request, encode
 from strata_zmq.workers.client import CoordinatorClient
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -30,7 +34,7 @@ class Coordinator:
         self.url = f"ipc://{folder}/control"
         self.journal = folder / "journal.sqlite"
         self.log = folder / "coordinator.log"
-        self._broadcast = f"ipc://{folder}/broadcast"
+        self.broadcast_url = f"ipc://{folder}/broadcast"
         self._options = options
         self._env = {**os.environ, **env}
         self._client: CoordinatorClient | None = None
@@ -43,7 +47,7 @@ class Coordinator:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "strata_zmq.coordinator"),
-                    *("--control", self.url, "--broadcast", self._broadcast),
+                    *("--control", self.url, "--broadcast", self.broadcast_url),
                     *("--journal", str(self.journal), "--ready-fd", str(told)),
                     *self._options,
                 ],
@@ -135,6 +139,66 @@ class Trainer:
         assert code == 0, f"{self.worker_id} ended with {code}; its log:\n{self.log.read_text()}"
 
 
+class Relay:
+    """A bus that loses messages: clients connect to `url`, the relay passes on what `loses` lets through.
+
+    `loses(message)` is asked for every request, reply and broadcast.
+    """
+
+    def __init__(self, url: str, coordinator: Coordinator, loses: Callable[[Any], bool]) -> None:
+        self.url = url
+        self._coordinator = coordinator
+        self._loses = loses
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="relay")
+
+    def start(self) -> Relay:
+        """Bind and pass messages on."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="relay")
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Cut every connection."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with zmq.Context() as context:
+            context.setsockopt(zmq.LINGER, 0)
+            front, announce = context.socket(zmq.ROUTER), context.socket(zmq.PUB)
+            front.bind(self.url)
+            announce.bind(f"{self.url}-pub")
+            listen = context.socket(zmq.SUB)
+            listen.subscribe(b"")
+            listen.connect(self._coordinator.broadcast_url)
+            backs: dict[bytes, zmq.Socket[bytes]] = {}
+            while not self._stopping.is_set():
+                if front.poll(5):
+                    client, body = front.recv_multipart()
+                    if client not in backs:
+                        backs[client] = context.socket(zmq.DEALER)
+                        backs[client].connect(self._coordinator.url)
+                    if not self._loses(decode_request(body)):
+                        backs[client].send(body)
+                for client, back in backs.items():
+                    while back.poll(0):
+                        self._pass_back(front, client, back.recv())
+                while listen.poll(0):
+                    frames = listen.recv_multipart()
+                    if not self._loses(decode_broadcast(frames[-1])):
+                        announce.send_multipart(frames)
+            context.destroy(linger=0)
+
+    def _pass_back(self, front: zmq.Socket[bytes], client: bytes, body: bytes) -> None:
+        reply = decode_reply(body)
+        if isinstance(reply, wire.Welcome):
+            reply = msgspec.structs.replace(reply, broadcast_endpoint=f"{self.url}-pub")
+        if not self._loses(reply):
+            front.send_multipart([client, encode(reply)])
+
+
 @pytest.fixture
 def run_dir() -> Iterator[Path]:
     """A short folder, 0700: a Unix socket's path holds 107 bytes, which tmp_path may exceed."""
@@ -179,3 +243,18 @@ def start_trainer(run_dir: Path) -> Iterator[Callable[..., Trainer]]:
         if trainer.process.poll() is None:
             trainer.signal(signal.SIGCONT)
             trainer.kill()
+
+
+@pytest.fixture
+def start_relay(run_dir: Path) -> Iterator[Callable[..., Relay]]:
+    """`start_relay(coordinator, loses)` puts a bus that loses messages in front of a coordinator."""
+    started: list[Relay] = []
+
+    def start(coordinator: Coordinator, loses: Callable[[Any], bool] = lambda _: False) -> Relay:
+        relay = Relay(f"ipc://{run_dir}/relay{len(started)}", coordinator, loses)
+        started.append(relay)
+        return relay.start()
+
+    yield start
+    for relay in started:
+        relay.stop()

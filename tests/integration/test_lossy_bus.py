@@ -1,0 +1,119 @@
+"""Messages get lost and connections break: every request has one effect, and no broadcast is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from strata_zmq import TrainingOrchestrator
+from strata_zmq.domain.shuffle import dataset_checksum
+from strata_zmq.protocol import messages as wire
+
+TOTAL = 60
+WITH_EFFECT = {
+    "requests": [wire.RegisterWorker, wire.RegisterDataset, wire.Arrive, wire.AdvanceEpoch],
+    "replies": [wire.Registered, wire.DatasetRegistered, wire.Released, wire.EpochAdvanced],
+}
+
+
+@pytest.mark.parametrize("direction", ["requests", "replies"])
+def test_a_lost_message_costs_a_retry_and_has_one_effect(
+    coordinator: Any, start_relay: Callable[..., Any], direction: str
+) -> None:
+    """The first message of each kind is lost; the caller notices nothing but the time, and history has no doubles."""
+    due = list(WITH_EFFECT[direction])
+
+    def loses(message: Any) -> bool:
+        if type(message) not in due:
+            return False
+        due.remove(type(message))
+        return True
+
+    relay = start_relay(coordinator, loses)
+    with TrainingOrchestrator(relay.url, "worker-0") as worker:
+        assert worker.register_dataset("numbers", total_samples=TOTAL, shard_size=10) == 6
+        assert [len(batch) for batch in worker.batches("numbers", 20, timeout_s=30)] == [20, 20, 20]
+        assert worker.advance_epoch(timeout_s=30) == 1
+        assert not due, "not every message was lost once"
+        status = coordinator.status()
+    assert (status.generation, status.epoch, status.commit_index) == (1, 1, 3)
+    assert len(status.datasets) == 1
+    (certificate,) = status.certificates
+    assert certificate["complete"]
+    assert certificate["checksum"] == str(dataset_checksum(TOTAL))
+
+
+def test_training_needs_no_broadcast(coordinator: Any, start_relay: Callable[..., Any]) -> None:
+    """With every PUB message lost, a worker that left and an epoch that ended are noticed all the same."""
+    lost: list[Any] = []
+
+    def loses(message: Any) -> bool:
+        if isinstance(message, wire.Announcement):
+            lost.append(message)
+            return True
+        return False
+
+    relay = start_relay(coordinator, loses)
+    stays = TrainingOrchestrator(relay.url, "stays").connect()
+    leaves = TrainingOrchestrator(relay.url, "leaves").connect()
+
+    def train(worker: TrainingOrchestrator, leave_after: int) -> int:
+        worker.register_dataset("numbers", total_samples=TOTAL, shard_size=5)
+        try:
+            for number, _ in enumerate(worker.batches("numbers", 5, timeout_s=30)):
+                if number == leave_after:
+                    return worker.epoch
+            return worker.advance_epoch(timeout_s=30)
+        finally:
+            worker.deregister()
+
+    with ThreadPoolExecutor() as pool:
+        ends = [pool.submit(train, stays, TOTAL), pool.submit(train, leaves, 2)]
+        assert [end.result(60) for end in ends] == [1, 0]
+    (certificate,) = coordinator.status().certificates
+    assert certificate["complete"]
+    assert certificate["checksum"] == str(dataset_checksum(TOTAL))
+    assert {type(message) for message in lost} >= {wire.MembershipChanged, wire.EpochStarted}
+
+
+def test_a_broken_connection_does_not_end_a_membership(
+    coordinator: Any, start_relay: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    """Who waits at a barrier while the network is away is the same member afterwards, and arrives once."""
+    relay = start_relay(coordinator)
+    far, near = TrainingOrchestrator(relay.url, "far"), TrainingOrchestrator(coordinator.url, "near")
+    with far, near, ThreadPoolExecutor() as pool:
+        assert far.session.join(newer=True).members == ["far", "near"]
+        waiting = pool.submit(far.barrier, "meet", 1, timeout_s=30)
+        eventually(lambda: [entry["arrived"] for entry in coordinator.status().barriers] == [1])
+        relay.stop()
+        relay.start()
+        eventually(far.session.heartbeat)
+        assert near.barrier("meet", 1, timeout_s=30).participants == ["far", "near"]
+        assert waiting.result(30).participants == ["far", "near"]
+        status = coordinator.status()
+        assert (status.generation, [change["left"] for change in status.rebalances]) == (2, [[], []])
+
+
+def test_a_late_worker_still_belongs_after_many_lost_heartbeats(
+    start_coordinator: Callable[..., Any], start_relay: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    """Half of the heartbeats may get lost without ending a lease: there are several in each."""
+    coordinator = start_coordinator("--lease-s", "3")
+    heard: list[int] = []
+
+    def loses(message: Any) -> bool:
+        if not isinstance(message, wire.Heartbeat):
+            return False
+        heard.append(1)
+        return len(heard) % 2 == 0
+
+    relay = start_relay(coordinator, loses)
+    with TrainingOrchestrator(relay.url, "worker-0"):
+        eventually(lambda: len(heard) >= 8, 20)
+        status = coordinator.status()
+    assert status.generation == 1
+    assert "leases_expired" not in status.counters
