@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,3 +201,10 @@ def test_an_interrupted_run_reports_what_it_has_and_leaves_nothing_behind(
     assert "sharding" in suites
     assert not any(child.is_running() for child in children)
     assert list((tmp_path / "runs").glob("bench-*")) == []
+
+
+def test_the_page_describes_every_suite_and_option(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    offered = set(re.findall(r"--[a-z-]+", bench("--help", cwd=tmp_path).stdout)) - {"--help"}
+    assert {option for option in offered if option not in page} == set()
+    assert {name for name in suite_names() if f"| `{name}` |" not in page} == set()
