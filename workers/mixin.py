@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ShardView", "WorkerMixin"]
 
+_BEGINNING = json.dumps({"epoch": 0, "commit_index": 0, "datasets": {}}).encode()
+
 
 class ShardView:
     """The shards that a worker owns in the current epoch. Every iteration asks anew and covers all of them."""
@@ -261,9 +263,9 @@ class WorkerMixin:
     ) -> str | None:
         """Load a committed checkpoint into what `track` registered; returns its id, or None when there is none yet.
 
-        The data position goes back to the checkpoint's with it, unless other members carry a later history: then their
-        state is the one to take (see `on_membership`). `path` defaults to STRATA_CHECKPOINT_PATH; without
-        `checkpoint_id` it is the latest checkpoint that is whole.
+        The data position goes back to the checkpoint's with it, or to the beginning where there is none, unless other
+        members carry a later history: then their state is the one to take (see `on_membership`). `path` defaults to
+        STRATA_CHECKPOINT_PATH; without `checkpoint_id` it is the latest checkpoint that is whole.
         """
         from strata_zmq.checkpoint.manager import CheckpointManager
 
@@ -279,6 +281,8 @@ class WorkerMixin:
         with CheckpointManager(folder) as manager:
             known = manager.all_checkpoints()
             if not known and checkpoint_id is None:
+                # A state that nothing was loaded into belongs to the beginning of history.
+                session.restore("beginning", _BEGINNING)
                 return None
             world_size = next((one.world_size for one in known if one.checkpoint_id == checkpoint_id), 0)
             rank = self.rank % (world_size or known[-1].world_size) if known else 0

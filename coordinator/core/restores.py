@@ -62,9 +62,7 @@ class Restores:
             raise world.membership_error(f"restore of {request.checkpoint_id!r}")
         position = _read(request.ledger)
         self._check_datasets(position)
-        here = (history.epoch, history.commit_index) == (position.epoch, position.commit_index) and all(
-            history.datasets[name].ledger.to_state() == one.ledger.to_state() for name, one in position.datasets.items()
-        )
+        here = self._stands_at(position)
         carried = any(member.since_commit < history.commit_index for member in history.members)
         if not here and not carried:
             world.record(
@@ -79,6 +77,16 @@ class Restores:
             world.counters["restores"] += 1
             self._rendezvous.announce()
         world.reply(session, request.seq, Restored, rewound=here or not carried)
+
+    def _stands_at(self, position: _Position) -> bool:
+        """Whether history is where the checkpoint was; what the checkpoint does not know has to be untouched."""
+        history = self._world.history
+        return (history.epoch, history.commit_index) == (position.epoch, position.commit_index) and all(
+            dataset.ledger.to_state() == position.datasets[name].ledger.to_state()
+            if name in position.datasets
+            else not dataset.ledger.committed
+            for name, dataset in history.datasets.items()
+        )
 
     def _check_datasets(self, position: _Position) -> None:
         for name, there in position.datasets.items():

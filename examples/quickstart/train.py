@@ -29,17 +29,20 @@ class Trainer(WorkerMixin):
         pixels = self.images.load("train")[0].shape[1]
         self.parameters = initial(pixels)
         self.averaging = Averaging(folder / "parameters.npy", self.parameters, ranks_max=16)
+        self.is_new = True
         self.barrier_waits_s: list[float] = []
         self.saves: list[Any] = []
 
     def on_membership(self, membership: Any) -> None:
         """Rank 0 is the longest-standing member: the others take its parameters."""
         if membership.rank == 0:
-            if membership.commit_index and membership.members[0] in membership.joined:
-                self.restore_checkpoint()  # everybody is new: nobody remembers the model
+            if self.is_new and membership.commit_index:
+                # So is everybody else: nobody remembers the model, it and the data go back to the last checkpoint.
+                self.restore_checkpoint()
             self.averaging.publish()
         self.barrier("sync", membership.generation)
         self.averaging.adopt()
+        self.is_new = False
 
     def train(self) -> None:
         """Train all epochs, then leave a report."""

@@ -108,6 +108,17 @@ def test_a_dataset_that_the_checkpoint_does_not_know_begins_again(told) -> None:
     assert n0.shards("later").remaining == 50
 
 
+def test_without_a_checkpoint_history_goes_back_to_the_beginning_once(told) -> None:
+    job, workers, _ = told
+    n0, n1 = all_lost(job, workers)
+    beginning = json.dumps({"epoch": 0, "commit_index": 0, "datasets": {}}).encode()
+    assert restore(n0, beginning, "beginning").got(wire.Restored).rewound
+    generation = job.history.generation
+    assert (job.history.commit_index, job.history.datasets["data"].remaining) == (0, 100)
+    assert restore(n1, beginning, "beginning").got(wire.Restored).rewound
+    assert job.history.generation == generation
+
+
 def test_the_datasets_have_to_be_those_of_the_checkpoint(make_job, told) -> None:
     _, _, ledger = told
     job = make_job()
