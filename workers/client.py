@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections import deque
@@ -432,7 +433,10 @@ def _check(message: wire.Request) -> None:
     try:
         decode_request(data)
     except ProtocolError as error:
-        raise InvalidArgumentError(f"{tag} cannot be sent: {error}") from None
+        # On the wire a field is a position behind the tag; to the caller it is a name.
+        fields = message.__struct_fields__
+        told = re.sub(r"\$\[(\d+)\]", lambda at: fields[int(at[1]) - 1], str(error))
+        raise InvalidArgumentError(f"{tag} cannot be sent: {told}") from None
 
 
 def _jitter(seconds: float) -> float:
