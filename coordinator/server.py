@@ -16,7 +16,7 @@ from pathlib import Path
 import zmq
 
 from strata_zmq.errors import ProtocolError, StrataError
-from strata_zmq.protocol.codec import decode_request, encode, seq_of
+from strata_zmq.protocol.codec import ReplyEncoder, decode_request, encode, seq_of
 from strata_zmq.protocol.messages import Broadcast, Reply
 from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
 from strata_zmq.transport.endpoints import ipc_path
@@ -34,6 +34,10 @@ log = logging.getLogger("strata.coordinator")
 DRAIN_MAX = 256
 POLL_MS = 50
 PULSE_S = 1.0
+# Plain integers: combining pyzmq's flags costs more than sending a frame.
+_DONTWAIT = int(zmq.DONTWAIT)
+_MORE = int(zmq.SNDMORE) | _DONTWAIT
+_RCVMORE = int(zmq.RCVMORE)
 TOPICS = {"epoch": b"epoch", "rebalance": b"rebalance", "checkpoint": b"checkpoint", "tick": b"tick"}
 
 
@@ -48,6 +52,7 @@ class Server:
         self._context.setsockopt(zmq.MAX_SOCKETS, 4096)
         keys = CurveKeys.load(config.curve_keys) if config.curve_keys else None
         self._gate = accept_job_key_only(self._context, keys) if keys else None
+        self._encoder = ReplyEncoder()
         self._stopping = False
         try:
             self._router = open_socket(self._context, zmq.ROUTER, CONTROL, keys=keys, server=True)
@@ -75,9 +80,11 @@ class Server:
             self.control_endpoint,
         )
         pulse_at = 0.0
+        poller = zmq.Poller()
+        poller.register(router, zmq.POLLIN)
         try:
             while not self._stopping:
-                batch = self._drain() if router.poll(POLL_MS, zmq.POLLIN) else []
+                batch = self._drain() if poller.poll(POLL_MS) else []
                 now = time.monotonic()
                 self._perform(core.step(batch, now))
                 if now >= pulse_at:
@@ -96,12 +103,12 @@ class Server:
         batch: list[Received] = []
         for _ in range(DRAIN_MAX):
             try:
-                connection = receive(zmq.DONTWAIT)
+                connection = receive(_DONTWAIT)
             except zmq.Again:
                 break
             body = receive()
             try:
-                if more(zmq.RCVMORE):
+                if more(_RCVMORE):
                     self._discard_rest()
                 batch.append(Received(connection, decode_request(body)))
             except ProtocolError as error:
@@ -111,7 +118,7 @@ class Server:
 
     def _discard_rest(self) -> None:
         frames = 1
-        while self._router.getsockopt(zmq.RCVMORE):
+        while self._router.getsockopt(_RCVMORE):
             self._router.recv()
             frames += 1
         raise ProtocolError(f"a request is one frame, this one has {frames}: send a single MessagePack array")
@@ -125,10 +132,11 @@ class Server:
             self._publish(broadcast)
 
     def _send(self, connection: bytes, reply: Reply) -> None:
-        body = encode(reply)
+        send = self._router.send
+        body = self._encoder.encode(reply)
         try:
-            self._router.send(connection, zmq.SNDMORE | zmq.DONTWAIT)
-            self._router.send(body, zmq.DONTWAIT)
+            send(connection, _MORE)
+            send(body, _DONTWAIT)
         except zmq.ZMQError as error:
             # Gone, or too slow to read its replies: it asks again when it is back.
             if error.errno not in {zmq.EHOSTUNREACH, zmq.EAGAIN}:

@@ -8,11 +8,12 @@ import msgspec
 
 from strata_zmq.errors import ProtocolError
 from strata_zmq.protocol.fields import Count
-from strata_zmq.protocol.messages import Broadcast, Reply, Request
+from strata_zmq.protocol.messages import Broadcast, Released, Reply, Request
 
 __all__ = [
     "MAX_REPLY_BYTES",
     "MAX_REQUEST_BYTES",
+    "ReplyEncoder",
     "decode_broadcast",
     "decode_reply",
     "decode_request",
@@ -58,6 +59,26 @@ def decode_request(data: bytes) -> Request:
     """Return the request in one frame of at most MAX_REQUEST_BYTES; raises ProtocolError."""
     message: Request = _decode(_requests, data, MAX_REQUEST_BYTES, "request")
     return message
+
+
+class ReplyEncoder:
+    """Encodes replies; a list of names that many replies in a row share is encoded once.
+
+    The thousand releases of a barrier all name its thousand participants.
+    """
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._encoded = msgspec.Raw()
+
+    def encode(self, reply: Reply) -> bytes:
+        """Return the same bytes as `encode`."""
+        if type(reply) is not Released:
+            return encode(reply)
+        if reply.participants is not self._names:
+            self._names = reply.participants
+            self._encoded = msgspec.Raw(encode(self._names))
+        return encode(msgspec.structs.replace(reply, participants=self._encoded))
 
 
 def seq_of(data: bytes) -> int:
