@@ -242,6 +242,8 @@ def test_datasets_with_impossible_descriptions_are_refused_by_name(coordinator: 
         }.items():
             with pytest.raises(InvalidArgumentError, match=field):
                 worker.register_dataset(**{"dataset_id": "numbers", **fields})
+        with pytest.raises(InvalidArgumentError, match=r"register_dataset cannot be sent: .* `path`"):
+            worker.register_dataset("numbers", 1_281_167, 10_000)  # type: ignore[arg-type]
         with pytest.raises(NotFoundError, match="dataset_id 'unheard' is not registered"):
             list(worker.get_shards("unheard"))
         assert worker.register_dataset("small", total_samples=3, shard_size=1000) == 1
