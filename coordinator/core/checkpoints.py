@@ -33,6 +33,8 @@ from .world import Parked, Session, World, Writer
 __all__ = ["Checkpoints"]
 
 _DONE_MAX = 1024
+_TERM_MAX = 2**29
+"""Session numbers carry the term in their upper half and stay below 2**62."""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,10 @@ class Checkpoints:
         check_name("writer_id", info.writer_id, WORKER_NAME_MAX)
         if session.role != "writer":
             raise InvalidArgumentError(f"role is {session.role!r} in HELLO: only a writer registers as a writer")
+        if request.head_term >= _TERM_MAX:
+            raise InvalidArgumentError(
+                f"head_term is {request.head_term}, terms stay below {_TERM_MAX}: HEAD is damaged"
+            )
         held = world.writers.get(info.writer_id)
         # On one host a second writer of the same name is the first one's restart: it could not bind otherwise.
         if held is not None and held.info.incarnation != info.incarnation and not _same_host(held, info.boot_id):
@@ -94,7 +100,7 @@ class Checkpoints:
         known = [
             name
             for name in (*history.checkpoints, *history.open_checkpoints)
-            if name.startswith(stem) and int(name.rpartition("t")[2]) >= history.first_term
+            if name.startswith(stem) and _term_of(name) >= history.first_term
         ]
         # What was opened in an earlier life of the coordinator keeps its id; a new one carries this life's term.
         checkpoint_id = known[0] if known else f"{stem}t{history.term}"
@@ -279,6 +285,12 @@ def _rank(opened: OpenCheckpoint, worker_id: str) -> int:
     if worker_id not in opened.began.workers:
         raise NotFoundError(f"worker {worker_id!r} takes no part in checkpoint {opened.began.checkpoint_id!r}")
     return opened.began.workers.index(worker_id)
+
+
+def _term_of(checkpoint_id: str) -> int:
+    """Return the term in an id that a coordinator gave; -1 for others that a store may hold."""
+    term = checkpoint_id.rpartition("-t")[2]
+    return int(term) if term.isdecimal() else -1
 
 
 def _same_host(writer: Writer, boot_id: str) -> bool:

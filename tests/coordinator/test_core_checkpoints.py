@@ -412,3 +412,39 @@ def test_what_is_committed_is_there_after_a_restart(saving) -> None:
 def test_metadata_outside_the_limits_is_refused(saving) -> None:
     _, workers, _ = saving
     workers[0].begin(metadata={"note": "x" * 1025}).refused("invalid_argument", "metadata")
+
+
+def offer_of_head(job, head_term: int, *checkpoints: wire.CheckpointSummary):
+    client = job.client("writer")
+    info = wire.WriterInfo("fresh", "life", "ipc:///data", "ipc:///control", "boot")
+    return client.ask(wire.RegisterWriter(writer=info, head_term=head_term, checkpoints=list(checkpoints)))
+
+
+def test_a_new_journal_over_an_old_store_takes_a_term_above_its_fence(trio) -> None:
+    job, w0, _, _ = trio
+    old = summary("step-000000000010-g1-t41")
+    told = offer_of_head(job, 41, old).got(wire.Registered)
+    assert told.term == 42
+    assert w0.begin().got(wire.CheckpointOpened).checkpoint_id == "step-000000000010-g1-t42"
+    assert [one.checkpoint_id for one in job.status().checkpoints] == [old.checkpoint_id]
+
+
+def test_the_store_of_this_very_history_changes_no_term(saving) -> None:
+    job, workers, writer = saving
+    name = opened(workers)
+    for worker in workers:
+        worker.durable(name)
+    writer.confirm(summary(name))
+    assert offer_of_head(job, 1, summary(name)).got(wire.Registered).term == 1
+
+
+def test_a_fence_that_no_coordinator_can_have_set_is_refused(job) -> None:
+    offer_of_head(job, 2**62).refused("invalid_argument", "head_term")
+    assert job.history.term == 1
+
+
+@pytest.mark.parametrize("name", ["step-000000000010-g1-tX", "step-000000000010-g1-", "step-000000000010-g1-t1t"])
+def test_ids_in_the_store_that_this_coordinator_never_gave_are_left_alone(trio, name: str) -> None:
+    job, w0, _, _ = trio
+    job.writer("writer", summary(name))
+    assert w0.begin().got(wire.CheckpointOpened).checkpoint_id.startswith("step-000000000010-g1-t")
