@@ -273,7 +273,7 @@ def _through_bytes(record: Record) -> Record:
     return _decoder.decode(msgspec.msgpack.encode(record))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_job() -> Callable[..., Job]:
     """`make_job(initial_workers=3, ...)` gives a job with this CoreConfig; leases last 8 s."""
     return Job
