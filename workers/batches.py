@@ -8,7 +8,7 @@ with the shards of the new generation, so that model and data stay one history.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -54,6 +54,9 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.indices.size)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices.tolist())
 
     def __getitem__(self, position: int) -> int:
         return int(self.indices[position])

@@ -24,7 +24,7 @@ def test_a_lost_message_costs_a_retry_and_has_one_effect(
     coordinator: Any, start_relay: Callable[..., Any], direction: str
 ) -> None:
     """The first message of each kind is lost; the caller notices nothing but the time, and history has no doubles."""
-    due = list(WITH_EFFECT[direction])
+    due: list[Any] = list(WITH_EFFECT[direction])
 
     def loses(message: Any) -> bool:
         if type(message) not in due:

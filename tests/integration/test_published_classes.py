@@ -153,8 +153,8 @@ def test_the_environment_names_coordinator_and_worker(coordinator: Any, monkeypa
 
     with Trainer() as worker:
         assert coordinator.members() == [worker.worker_id] == ["from-the-environment"]
-    with TrainingOrchestrator(worker_id="by-argument") as worker:
-        assert coordinator.members() == [worker.worker_id] == ["by-argument"]
+    with TrainingOrchestrator(worker_id="by-argument") as other:
+        assert coordinator.members() == [other.worker_id] == ["by-argument"]
     with DatasetRegistry() as registry:
         registry.register_dataset("numbers", 10, 1)
         assert [entry["dataset_id"] for entry in coordinator.status().datasets] == ["numbers"]
@@ -234,12 +234,13 @@ def test_who_waits_at_a_barrier_learns_that_a_worker_left(
 def test_datasets_with_impossible_descriptions_are_refused_by_name(coordinator: Any) -> None:
     """Every refusal names the field, and the process goes on; a shard larger than the dataset is one short shard."""
     with TrainingOrchestrator(coordinator.url, "worker-0") as worker:
-        for field, fields in {
+        mistakes: dict[str, dict[str, Any]] = {
             "total_samples": {"total_samples": 0, "shard_size": 10},
             "shard_size": {"total_samples": 10, "shard_size": -1},
             "dataset_id": {"total_samples": 10, "shard_size": 1, "dataset_id": "no/slash"},
             "path": {"total_samples": 10, "shard_size": 1, "path": "../up"},
-        }.items():
+        }
+        for field, fields in mistakes.items():
             with pytest.raises(InvalidArgumentError, match=field):
                 worker.register_dataset(**{"dataset_id": "numbers", **fields})
         with pytest.raises(InvalidArgumentError, match=r"register_dataset cannot be sent: .* `path`"):

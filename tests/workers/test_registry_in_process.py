@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,7 +121,7 @@ def test_mistakes_are_named() -> None:
     registry = registry_of(1)
     registry.register_dataset("d", 10, 1)
     assert registry.register_dataset("d", 10, 1) == 10
-    for error, match, call in [
+    mistakes: list[tuple[type[Exception], str, Callable[[], object]]] = [
         (AlreadyExistsError, "dataset_id 'd' is registered", lambda: registry.register_dataset("d", 11, 1)),
         (AlreadyExistsError, "worker_id 'worker-00' is registered", lambda: registry.register_worker("worker-00")),
         (NotFoundError, "dataset_id 'e' is not registered .*: d", lambda: registry.get_shards("e", "worker-00", 0)),
@@ -129,7 +131,8 @@ def test_mistakes_are_named() -> None:
         (InvalidArgumentError, "shard_size", lambda: registry.register_dataset("e", 1, -1)),
         (InvalidArgumentError, "worker_id", lambda: registry.register_worker("a/b")),
         (InvalidArgumentError, "epoch", lambda: registry.get_shards("d", "worker-00", -1)),
-    ]:
+    ]
+    for error, match, call in mistakes:
         with pytest.raises(error, match=match):
             call()
     assert (registry.worker_count, registry.datasets()) == (1, ["d"])

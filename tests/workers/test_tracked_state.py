@@ -87,7 +87,7 @@ def test_any_nested_state_comes_back(settings: dict[str, Any], layers: list[Any]
 def test_arrays_keep_their_identity() -> None:
     """The training code's own references see the restored values: nothing is replaced."""
     weights, inner = np.arange(4.0), np.ones(2)
-    model = {"weights": weights, "blocks": [{"inner": inner}]}
+    model: dict[str, Any] = {"weights": weights, "blocks": [{"inner": inner}]}
     tracked = Tracked()
     tracked.add({"model": model, "bias": (bias := np.zeros(()))})
     tracked.remember()
@@ -179,7 +179,7 @@ def test_a_state_of_another_shape_is_refused_with_its_place(saved: dict[str, Any
 
 def test_a_loaded_state_can_be_loaded_again() -> None:
     """Loading copies: training on does not change the loaded tree."""
-    saved = {"layers": [{"w": np.zeros(2)}, {"extra": {"w": np.zeros(1)}}]}
+    saved: dict[str, Any] = {"layers": [{"w": np.zeros(2)}, {"extra": {"w": np.zeros(1)}}]}
     layers: list[Any] = []
     tracked = Tracked()
     tracked.add({"layers": layers})
