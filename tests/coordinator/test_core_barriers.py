@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from strata_zmq.coordinator.core.barriers import OPEN_MAX
+from strata_zmq.coordinator.core.history import OUTCOMES_MAX
 from strata_zmq.protocol import messages as wire
 
 
@@ -192,3 +193,12 @@ def test_how_long_barriers_are_open_is_measured_from_the_first_arrival_to_the_re
     w2.arrive()
     assert job.status().barrier_wait_ms == {"p50": 1500.0, "p99": 1500.0}
     assert job.status().counters["barriers_released"] == 1
+
+
+def test_only_the_latest_outcomes_are_kept(job) -> None:
+    (alone,) = job.workers("alone")
+    for step in range(OUTCOMES_MAX + 10):
+        alone.arrive(step=step).got(wire.Released)
+    assert len(job.history.outcomes) == OUTCOMES_MAX
+    assert alone.arrive(step=OUTCOMES_MAX).got(wire.Released).step == OUTCOMES_MAX
+    assert job.history.releases == OUTCOMES_MAX + 10

@@ -322,3 +322,25 @@ def test_every_change_is_announced_with_what_it_moved(make_job) -> None:
     assert (change.generation, change.members, change.joined) == (2, ["w0", "w1", "w2"], ["w2"])
     assert change.moved == change.lower_bound == 3
     assert [one.seq for one in job.announced] == [1, 2]
+
+
+def test_a_wait_for_a_later_generation_goes_on_when_an_earlier_one_forms(make_job) -> None:
+    job = make_job()
+    (worker,) = job.workers("w0")
+    waiting = worker.ask(wire.AwaitGeneration(after=2, timeout_s=60.0))
+    newcomer = job.worker("w1")
+    assert job.history.generation == 2
+    assert waiting.waits
+    job.lose(newcomer)
+    assert waiting.got(wire.Membership).generation == 3
+
+
+def test_a_name_is_kept_for_its_process_for_one_lease_after_a_restart(trio) -> None:
+    job, *_ = trio
+    job.restart()
+    job.wait(2.0)
+    other = job.client("worker")
+    other.name, other.incarnation = "w0", "another life"
+    other.register(pid=7).refused("unavailable", "'w0'", "pid 1000", "6.0 s left")
+    job.wait(6.0)
+    other.register(pid=7).got(wire.Registered)
