@@ -45,6 +45,7 @@ log = logging.getLogger("strata.writer")
 _POLL_MS = 200
 _DRAIN_MESSAGES_MAX = 64
 _WRITES_AT_ONCE = 4
+_SILENT_S = 2.5
 
 
 @dataclass(slots=True)
@@ -195,14 +196,16 @@ class StorageWriter:
                 self._send(connection, stream.SegmentReady(request.client, number))
             return
         held = self._streams.get(name)
+        # A stream belongs to the connection that opened it.
+        mine = held is not None and held.connection == connection
         if isinstance(request, stream.StreamClose):
-            if held is not None:
+            if mine:
                 self._end_stream(name)
-        elif held is None:
+        elif held is None or not mine:
             fault = f"stream {name!r} is not open here: open it again"
             self._send(connection, stream.StreamFault(NotFoundError.code, fault, name))
         else:
-            held.heard_at, held.connection = now, connection
+            held.heard_at = now
             self._send(connection, stream.Grant(name, self._credits.granted_bytes(name)))
 
     def _take_chunks(self) -> None:
@@ -305,21 +308,30 @@ class StorageWriter:
         self._tell_grants(self._credits.close(name))
 
     def _forget_silent(self, now: float) -> None:
+        """End the streams of workers that are gone: their credit belongs to the living, who ping every second."""
         for name, held in list(self._streams.items()):
-            if now - held.heard_at > self.config.stream_timeout_s:
-                log.warning("stream %s was silent for %.0f s and is closed", name, self.config.stream_timeout_s)
+            silent_s = now - held.heard_at
+            if silent_s < _SILENT_S:
+                continue
+            # The newest grant once more: ROUTER knows at once when nobody is there to get it.
+            reached = self._send(held.connection, stream.Grant(name, self._credits.granted_bytes(name)))
+            if not reached or silent_s > self.config.stream_timeout_s:
+                log.warning("stream %s is closed: its worker is gone, or was silent for %.0f s", name, silent_s)
                 self._end_stream(name)
 
     def _idle(self) -> bool:
         return not self._writing and not self._outcomes and (self._committer is None or self._committer.idle)
 
-    def _send(self, connection: bytes, reply: stream.StreamReply) -> None:
+    def _send(self, connection: bytes, reply: stream.StreamReply) -> bool:
+        """Send a reply; False when its receiver is gone, or too slow to read what it is sent."""
         try:
             self._router.send_multipart([connection, stream.encode_stream(reply)], zmq.DONTWAIT)
         except zmq.ZMQError as error:
-            # Gone, or too slow to read its answers: it asks again when it is back.
+            # It asks again when it is back.
             if error.errno not in {zmq.EHOSTUNREACH, zmq.EAGAIN}:
                 raise
+            return False
+        return True
 
     def _on_segment(self, client: str, number: int) -> None:
         self._segments_ready.append((client, number))

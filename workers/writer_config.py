@@ -37,7 +37,7 @@ class WriterConfig:
     window_bytes: int = 64 * MIB
     connect_timeout_s: float = 30.0
     drain_s: float = 10.0
-    stream_timeout_s: float = 60.0
+    stream_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
         check_name("--writer-id", self.writer_id, WORKER_NAME_MAX)

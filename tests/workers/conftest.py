@@ -66,6 +66,7 @@ class Cluster:
     def __init__(self, store: Path, world_size: int) -> None:
         self.store = store
         self.folder = Path(tempfile.mkdtemp(prefix="strata-test-"))
+        self.writers: dict[str, Process] = {}
         self._processes: list[Process] = []
         self._sessions: list[WorkerSession] = []
         self._clients: list[CheckpointClient] = []
@@ -101,6 +102,7 @@ class Cluster:
             env,
         )
         self._processes.append(process)
+        self.writers[name] = process
         return process
 
     def join(self, count: int | None = None) -> list[WorkerSession]:
@@ -146,3 +148,12 @@ def make_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     yield make
     for cluster in made:
         cluster.close()
+
+
+@pytest.fixture(scope="module")
+def one_writer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A coordinator and one storage writer, `one`, for all tests of a module; it takes small windows."""
+    cluster = Cluster(tmp_path_factory.mktemp("module") / "store", 1)
+    cluster.writer("one", "--window-mib", "1", "--inflight-mib", "2")
+    yield cluster
+    cluster.close()

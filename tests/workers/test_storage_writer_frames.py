@@ -32,8 +32,8 @@ CHECKPOINT = "step-000000000001-g1-t1"
 class Peer:
     """A hand-made client of one writer: it may say anything."""
 
-    def __init__(self, told: dict[str, str]) -> None:
-        self.told = told
+    def __init__(self, told: dict[str, str], store: Path) -> None:
+        self.told, self.store = told, store
         self.context: zmq.Context[Any] = zmq.Context()
         self.dealer = self._socket(zmq.DEALER, told["control"])
         self.push = self._socket(zmq.PUSH, told["data"])
@@ -44,6 +44,14 @@ class Peer:
         made.linger = 0
         made.connect(endpoint)
         return made
+
+    def another(self) -> Peer:
+        """Return a client of the same writer."""
+        return Peer(self.told, self.store)
+
+    def stored(self) -> list[Path]:
+        """Return the chunks on disk."""
+        return list(self.store.rglob("chunk-*"))
 
     def say(self, *frames: bytes) -> None:
         self.dealer.send_multipart(frames)
@@ -89,40 +97,46 @@ class Peer:
         return found
 
     def close(self) -> None:
+        self.say(stream.encode_stream(stream.StreamClose(self.stream)))
+        self.vanish()
+
+    def vanish(self) -> None:
+        """End without a word."""
+        self.dealer.close(linger=2000)
         self.context.destroy(linger=0)
 
 
 @pytest.fixture
-def peer(make_cluster: Any) -> Iterator[Peer]:
-    writer = make_cluster().writer("one", "--window-mib", "1", "--inflight-mib", "2")
-    made = Peer(writer.told)
-    made.writer = writer  # type: ignore[attr-defined]
+def peer(one_writer: Any) -> Iterator[Peer]:
+    """A client of the module's writer, whose store holds nothing of this test yet."""
+    writer = one_writer.writers["one"]
+    assert writer.process.poll() is None, "the writer died"
+    made = Peer(writer.told, one_writer.store)
+    for path in made.stored():
+        path.unlink()
     yield made
     made.close()
+    assert writer.process.poll() is None, "the writer died"
 
 
-def stored(tmp_path: Path) -> list[Path]:
-    return list((tmp_path / "store").rglob("chunk-*"))
-
-
-def assert_serves(peer: Peer, tmp_path: Path) -> None:
+def assert_serves(peer: Peer) -> None:
     """The writer still does its work, for this peer and for a new one."""
-    before = len(stored(tmp_path))
-    other = Peer(peer.told)
+    before = len(peer.stored())
+    other = peer.another()
     try:
         other.open()
         for one in (peer, other):
             assert isinstance(one.send(PAYLOAD), stream.Durable)
     finally:
         other.close()
-    assert len(stored(tmp_path)) > before
+    assert len(peer.stored()) > before
 
 
-def test_a_chunk_is_acknowledged_when_it_is_on_disk(peer: Peer, tmp_path: Path) -> None:
+def test_a_chunk_is_acknowledged_when_it_is_on_disk(peer: Peer) -> None:
     assert peer.open().granted_bytes == 2**20
     found = peer.send(PAYLOAD)
     assert isinstance(found, stream.Durable)
-    assert (tmp_path / "store" / found.key).read_bytes() == PAYLOAD
+    assert (peer.store / found.key).read_bytes() == PAYLOAD
 
 
 @pytest.mark.parametrize(
@@ -142,7 +156,7 @@ def test_a_chunk_is_acknowledged_when_it_is_on_disk(peer: Peer, tmp_path: Path) 
     ids=["empty", "noise", "truncated", "unknown", "map", "type", "long", "deep", "two frames", "unknown stream"],
 )
 def test_a_request_that_is_not_understood_is_answered_with_its_error(
-    peer: Peer, tmp_path: Path, frames: list[bytes], code: str
+    peer: Peer, frames: list[bytes], code: str
 ) -> None:
     peer.open()
     peer.say(*frames)
@@ -150,18 +164,18 @@ def test_a_request_that_is_not_understood_is_answered_with_its_error(
     assert isinstance(fault, stream.StreamFault)
     assert fault.code == code
     assert fault.message
-    assert_serves(peer, tmp_path)
+    assert_serves(peer)
 
 
-def test_a_stream_that_is_open_cannot_be_taken_over(peer: Peer, tmp_path: Path) -> None:
+def test_a_stream_that_is_open_cannot_be_taken_over(peer: Peer) -> None:
     peer.open()
-    thief = Peer(peer.told)
+    thief = peer.another()
     thief.stream = peer.stream
     fault = thief.open()
     thief.close()
     assert isinstance(fault, stream.StreamFault)
     assert "is open" in fault.message
-    assert_serves(peer, tmp_path)
+    assert_serves(peer)
 
 
 @pytest.mark.parametrize(
@@ -180,18 +194,19 @@ def test_a_stream_that_is_open_cannot_be_taken_over(peer: Peer, tmp_path: Path) 
     ],
 )
 def test_a_chunk_that_is_wrong_is_refused_by_name_and_not_stored(
-    peer: Peer, tmp_path: Path, payload: list[bytes], changes: dict[str, Any], code: str, reason: str
+    peer: Peer, payload: list[bytes], changes: dict[str, Any], code: str, reason: str
 ) -> None:
     peer.open()
     found = peer.send(*payload, **changes)
     assert isinstance(found, stream.Refused)
     assert (found.code, reason in found.message) == (code, True), found
-    assert stored(tmp_path) == []
-    assert_serves(peer, tmp_path)
+    assert peer.stored() == []
+    assert_serves(peer)
 
 
-def test_chunks_that_nobody_can_be_told_about_are_dropped_and_logged(peer: Peer, tmp_path: Path) -> None:
+def test_chunks_that_nobody_can_be_told_about_are_dropped_and_logged(peer: Peer, one_writer: Any) -> None:
     """PULL knows no sender: what has no readable header, or no open stream, gets no answer, and costs no credit."""
+    before = len(one_writer.writers["one"].log.read_text())
     peer.open()
     good = stream.encode_stream(peer.header())
     for frames in (
@@ -205,26 +220,26 @@ def test_chunks_that_nobody_can_be_told_about_are_dropped_and_logged(peer: Peer,
         [b"m"] * 1000,
     ):
         peer.push.send_multipart(frames)
-    assert_serves(peer, tmp_path)
-    assert len(stored(tmp_path)) == 2
-    log = peer.writer.log.read_text()  # type: ignore[attr-defined]
+    assert_serves(peer)
+    assert len(peer.stored()) == 2
+    log = one_writer.writers["one"].log.read_text()[before:]
     assert log.count("a chunk was dropped") == 7
     assert "unknown stream" in log
 
 
-def test_an_oversized_frame_costs_its_sender_the_connection_only(peer: Peer, tmp_path: Path) -> None:
+def test_an_oversized_frame_costs_its_sender_the_connection_only(peer: Peer) -> None:
     peer.open()
     peer.push.send_multipart([stream.encode_stream(peer.header()), bytes(65 * 2**20)])
     peer.say(bytes(2**17))
-    other = Peer(peer.told)
+    other = peer.another()
     try:
         other.open()
-        assert_serves(other, tmp_path)
+        assert_serves(other)
     finally:
         other.close()
 
 
-def test_a_sender_without_credit_is_refused(peer: Peer, tmp_path: Path) -> None:
+def test_a_sender_without_credit_is_refused(peer: Peer) -> None:
     granted = peer.open().granted_bytes
     data = bytes(granted)
     headers = [
@@ -243,7 +258,7 @@ def test_durable_bytes_give_new_credit_and_a_closed_stream_gives_all_back(peer: 
     granted = peer.open().granted_bytes
     peer.send(PAYLOAD)
     assert peer.hear() == stream.Grant(peer.stream, granted + len(PAYLOAD))
-    others = [Peer(peer.told) for _ in range(2)]
+    others = [peer.another() for _ in range(2)]
     try:
         assert [one.open().granted_bytes for one in others] == [granted, 0]
         peer.say(stream.encode_stream(stream.StreamClose(peer.stream)))
@@ -251,6 +266,18 @@ def test_durable_bytes_give_new_credit_and_a_closed_stream_gives_all_back(peer: 
     finally:
         for one in others:
             one.close()
+
+
+def test_a_worker_that_vanishes_leaves_its_credit_to_the_others(peer: Peer) -> None:
+    granted = peer.open().granted_bytes
+    second, third = peer.another(), peer.another()
+    try:
+        assert [second.open().granted_bytes, third.open().granted_bytes] == [granted, 0]
+        second.dealer.close(linger=0)
+        assert third.hear(20.0) == stream.Grant(third.stream, granted)
+    finally:
+        second.vanish()
+        third.close()
 
 
 # ---- shared memory --------------------------------------------------------------------------------------------------
@@ -266,12 +293,12 @@ def hand_over(peer: Peer, number: int = 1) -> MemfdSegment:
     return segment
 
 
-def test_a_chunk_may_lie_in_memory_that_was_handed_over(peer: Peer, tmp_path: Path) -> None:
+def test_a_chunk_may_lie_in_memory_that_was_handed_over(peer: Peer) -> None:
     peer.open()
     with hand_over(peer), peer.door:  # type: ignore[attr-defined]
         found = peer.send(segment=1)
         assert isinstance(found, stream.Durable)
-        assert (tmp_path / "store" / found.key).read_bytes() == PAYLOAD
+        assert (peer.store / found.key).read_bytes() == PAYLOAD
         for changes, reason in [
             ({"offset": 8192 - 100}, "of a segment of 8192"),
             ({"offset": 1}, "it was damaged on its way"),
@@ -280,12 +307,12 @@ def test_a_chunk_may_lie_in_memory_that_was_handed_over(peer: Peer, tmp_path: Pa
             refused = peer.send(**{"segment": 1, **changes})
             assert isinstance(refused, stream.Refused)
             assert reason in refused.message
-    assert_serves(peer, tmp_path)
+    assert_serves(peer)
 
 
 def test_memory_of_one_client_is_not_anothers(peer: Peer) -> None:
     peer.open()
-    other = Peer(peer.told)
+    other = peer.another()
     try:
         other.open()
         with hand_over(peer), peer.door:  # type: ignore[attr-defined]
@@ -296,7 +323,14 @@ def test_memory_of_one_client_is_not_anothers(peer: Peer) -> None:
     assert "not handed over" in refused.message
 
 
-def test_whatever_comes_through_the_door_the_writer_lives(peer: Peer, tmp_path: Path) -> None:
+def assert_shut(door: socket.socket) -> None:
+    """The writer has ended this connection."""
+    door.settimeout(10.0)
+    with suppress(ConnectionResetError):  # it had not read everything
+        assert door.recv(1) == b""
+
+
+def test_whatever_comes_through_the_door_the_writer_lives(peer: Peer) -> None:
     peer.open()
     reading, writing = os.pipe()
     segment = MemfdSegment.create("test", 4096)
@@ -305,19 +339,17 @@ def test_whatever_comes_through_the_door_the_writer_lives(peer: Peer, tmp_path: 
             with connect_to_door(peer.told["fd_path"]) as door:
                 with suppress(PeerLostError):  # it may be shut before the last byte of the greeting
                     send_segment(door, segment, label)
-                door.settimeout(10.0)
-                assert door.recv(1) == b"", "the door was to be shut"
+                assert_shut(door)
         with connect_to_door(peer.told["fd_path"]) as door:
             socket.send_fds(door, [b"STSG" + bytes(12)], [reading])
-            door.settimeout(10.0)
-            assert door.recv(1) == b""
+            assert_shut(door)
         with connect_to_door(peer.told["fd_path"]) as door:
             door.send(b"x")
     finally:
         segment.close()
         os.close(reading)
         os.close(writing)
-    assert_serves(peer, tmp_path)
+    assert_serves(peer)
 
 
 # ---- the codec ------------------------------------------------------------------------------------------------------
