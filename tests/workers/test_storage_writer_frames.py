@@ -22,7 +22,7 @@ from strata_zmq.protocol import stream
 from strata_zmq.workers.segment_door import connect_to_door, segment_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PAYLOAD = b"some bytes of a checkpoint" * 100
@@ -106,14 +106,25 @@ class Peer:
         self.context.destroy(linger=0)
 
 
+def has_all_credit(peer: Peer) -> bool:
+    """Tell whether nobody holds a part of the writer's two windows any more."""
+    probes = [peer.another(), peer.another()]
+    try:
+        return [probe.open().granted_bytes for probe in probes] == [2**20, 2**20]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
 @pytest.fixture
-def peer(one_writer: Any) -> Iterator[Peer]:
-    """A client of the module's writer, whose store holds nothing of this test yet."""
+def peer(one_writer: Any, eventually: Callable[..., object]) -> Iterator[Peer]:
+    """A client of the module's writer, whose store is empty and whose credit is all free."""
     writer = one_writer.writers["one"]
     assert writer.process.poll() is None, "the writer died"
     made = Peer(writer.told, one_writer.store)
     for path in made.stored():
         path.unlink()
+    eventually(lambda: has_all_credit(made))
     yield made
     made.close()
     assert writer.process.poll() is None, "the writer died"
