@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -106,6 +107,16 @@ def test_a_job_goes_on_after_kill_9_of(launch, script, eventually, tmp_path, par
     assert run.leftovers() == []
 
 
+def test_a_coordinator_that_hangs_costs_figures_and_the_job_can_still_be_ended(launch, script, eventually) -> None:
+    run = launch("--writers", 0, "--progress-interval", 0.5, script("print('ready')\ntime.sleep(600)\n"))
+    eventually(lambda: "ready" in run.out and "epoch 0 · generation 0" in run.err, 30, message=run)
+    os.kill(run.pid_of("strata_zmq.coordinator"), signal.SIGSTOP)
+    eventually(lambda: "the coordinator has not answered for" in run.err, 30, message=run)
+    os.kill(run.pid, signal.SIGINT)
+    assert run.wait() == 130, run.story()
+    assert run.leftovers() == []
+
+
 def test_a_lost_worker_is_known_at_once_and_not_after_its_lease(launch, script, eventually, tmp_path) -> None:
     run = launch("-n", 2, "--lease", 60, "--writers", 0, script(TRAIN))
     eventually(lambda: "with 2" in run.out, 30, message=run)
@@ -116,6 +127,27 @@ def test_a_lost_worker_is_known_at_once_and_not_after_its_lease(launch, script, 
     eventually(lambda: "with 2" in run.out[seen:], 30, message=run)
     (tmp_path / "stop").touch()
     assert run.wait() == 0, run.story()
+
+
+def test_the_run_folder_stays_locked_until_the_last_process_of_a_killed_run_is_gone(
+    launch, script, eventually, tmp_path
+) -> None:
+    deaf = "import signal, time\nfor s in (1, 2, 15): signal.signal(s, signal.SIG_IGN)\nprint('deaf', flush=True)\n"
+    code = f"import subprocess\nsubprocess.run([sys.executable, '-c', {deaf + 'time.sleep(600)'!r}])\n"
+    run = launch("--writers", 0, "--run-dir", tmp_path / "kept", script(code))
+    eventually(lambda: "deaf" in run.out, 30, message=run)
+    os.kill(run.pid, signal.SIGKILL)
+    with (tmp_path / "kept" / "lock").open() as lock:
+        eventually(lambda: _locks(lock.fileno()), 15)
+    assert [command for command in run.processes().values() if "deaf" in command] == []
+
+
+def _locks(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def test_a_later_run_goes_on_where_a_killed_one_stood(launch, script, eventually, tmp_path) -> None:

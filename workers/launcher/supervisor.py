@@ -17,7 +17,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
+from strata_zmq.transport.sockets import raise_file_limit
+
 from .commands import Commands, Endpoints
+from .entry import complain
 from .environment import common_environment, coordinator_environment, worker_environment
 from .folders import make_folders
 from .job import Effect, Finish, Job, Phase, Report, Say, Signal, Spawn
@@ -38,6 +41,7 @@ _IDLE_S = 60.0
 _SURVEY_S = 1.0
 _READY_BYTES_MAX = 4096
 _POLL_S = 0.5
+_FILES, _FILES_PER_CHILD = 64, 6
 
 
 class Supervisor:
@@ -73,6 +77,7 @@ class Supervisor:
         To be called from the main thread: signals arrive there, and children die with the thread that started them.
         """
         options = self._options
+        raise_file_limit(_FILES + _FILES_PER_CHILD * len(self._job.members))
         self._store = options.store().absolute()
         with ExitStack() as stack:
             inbox = stack.enter_context(SignalInbox(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
@@ -339,4 +344,4 @@ class Supervisor:
 
     def _close_warden(self) -> None:
         if not self._warden.close(_WARDEN_S):
-            self._say("cleaning up takes long; it goes on in the background")
+            complain("cleaning up takes long; it goes on in the background")
