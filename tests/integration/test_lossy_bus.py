@@ -117,3 +117,43 @@ def test_a_late_worker_still_belongs_after_many_lost_heartbeats(
         status = coordinator.status()
     assert status.generation == 1
     assert "leases_expired" not in status.counters
+
+
+def test_who_was_fenced_while_waiting_for_the_epoch_comes_back_into_the_next(
+    start_coordinator: Callable[..., Any], start_relay: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    """Cut off for longer than its lease inside `advance_epoch`, a worker returns from it with the others' epoch."""
+    coordinator = start_coordinator("--lease-s", "1")
+    relay = start_relay(coordinator)
+    with (
+        TrainingOrchestrator(coordinator.url, "near") as near,
+        TrainingOrchestrator(relay.url, "far") as far,
+        ThreadPoolExecutor() as pool,
+    ):
+        near.session.join(newer=True)
+        waiting = pool.submit(far.advance_epoch, timeout_s=30)
+        relay.stop()
+        eventually(lambda: coordinator.members() == ["near"])
+        assert near.advance_epoch(timeout_s=30) == 1
+        relay.start()
+        assert waiting.result(30) == 1
+        assert far.epoch == 1
+        assert coordinator.members() == ["near", "far"]
+
+
+def test_who_was_fenced_between_two_loops_trains_on(
+    start_coordinator: Callable[..., Any], start_relay: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    """A loop over batches begins by joining whatever generation there is now."""
+    coordinator = start_coordinator("--lease-s", "1")
+    relay = start_relay(coordinator)
+    with TrainingOrchestrator(relay.url, "worker-0") as worker:
+        worker.register_dataset("numbers", total_samples=TOTAL, shard_size=5)
+        before = worker.generation
+        relay.stop()
+        eventually(lambda: coordinator.status().workers == [])
+        relay.start()
+        assert sum(len(batch) for batch in worker.batches("numbers", 20, timeout_s=30)) == TOTAL
+        assert worker.generation > before
+        worker.advance_epoch(timeout_s=30)
+        assert coordinator.status().certificates[0]["complete"]
