@@ -32,6 +32,7 @@ def test_every_worker_gets_its_rank_and_where_everything_is(launch, script, tmp_
         "assert {os.readlink(f'/proc/self/fd/{fd}')[:5] for fd in range(3)} == {'/dev/', 'pipe:'}\n"
         "assert not any(os.path.exists(f'/proc/self/fd/{fd}') for fd in range(3, 64))\n"
     )
+    outer = "of a run around this one"
     run = launch("-n", 3, "--writers", 0, path, "--lr", "0.1", "-n", "9", STRATA_SUPERVISOR_TOKEN=outer)
     assert run.wait() == 0, run.story()
     for rank in range(3):
