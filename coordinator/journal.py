@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from strata_zmq.errors import AlreadyExistsError, StorageError
+from strata_zmq.errors import AlreadyExistsError, StorageError, StrataError
 
 from .core.history import History
 from .core.records import Record
@@ -30,12 +30,23 @@ _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 class Journal:
     """An append-only log of records with snapshots, owned by one process at a time."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, snapshot_every: int = SNAPSHOT_EVERY) -> None:
         self.path = Path(path)
+        self._snapshot_every = snapshot_every
+        self._appended = 0
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"journal {str(self.path)!r} cannot be written: {error.strerror}; choose another --journal"
+            ) from None
+        try:
             self._db = sqlite3.connect(self.path, isolation_level=None, timeout=0.0)
-            self._open()
+            try:
+                self._open()
+            except BaseException:
+                self._db.close()
+                raise
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise AlreadyExistsError(
@@ -47,11 +58,6 @@ class Journal:
                 f"journal {str(self.path)!r} is damaged or no journal ({error}): move it away to start empty, "
                 "or choose another --journal"
             ) from None
-        except OSError as error:
-            raise StorageError(
-                f"journal {str(self.path)!r} cannot be written: {error.strerror}; choose another --journal"
-            ) from None
-        self._appended = 0
 
     def replay(self) -> History:
         """Return the state that the journal holds; an empty journal gives an empty state."""
@@ -63,9 +69,10 @@ class Journal:
             ):
                 history.apply(_decoder.decode(body))
                 self._appended += 1
-        except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+        except (sqlite3.DatabaseError, msgspec.MsgspecError, StrataError, LookupError, TypeError, ValueError) as error:
+            # What reads as MessagePack may still say what cannot be.
             raise StorageError(
-                f"journal {str(self.path)!r} cannot be replayed ({error}): it is damaged or from another release; "
+                f"journal {str(self.path)!r} cannot be replayed ({error!r}): it is damaged or from another release; "
                 "restore a copy, or move it away to start empty"
             ) from None
         return history
@@ -76,7 +83,7 @@ class Journal:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT INTO record (body) VALUES (?)", [(_encoder.encode(one),) for one in records])
             self._appended += len(records)
-            if self._appended >= SNAPSHOT_EVERY:
+            if self._appended >= self._snapshot_every:
                 self._snapshot(history)
             self._db.execute("COMMIT")
         except sqlite3.DatabaseError as error:
