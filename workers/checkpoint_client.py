@@ -57,6 +57,10 @@ class Registered(Protocol):
     def generation(self) -> int:
         """The generation that the training code has adopted."""
 
+    @property
+    def step(self) -> int:
+        """The commit point that the training state belongs to."""
+
 
 @dataclass(slots=True)
 class CheckpointHandle:
@@ -108,6 +112,7 @@ class _Job:
     handle: CheckpointHandle
     snapshot: Snapshot
     begin: wire.CheckpointBegin
+    opened: Future[Any]
     started_at: float
 
 
@@ -157,12 +162,20 @@ class CheckpointClient:
         if self._closing:
             raise InvalidArgumentError("this worker is closing: save before deregister()")
         begin = wire.CheckpointBegin(
-            step=step, epoch=epoch, kind=kind, metadata=texts, generation=self._session.generation
+            step=step,
+            epoch=epoch,
+            kind=kind,
+            metadata=texts,
+            commit_index=self._session.step,
+            generation=self._session.generation,
         )
         snapshot = take_snapshot(data, self._pool, chunk_bytes=self._chunk_bytes, timeout_s=self._timeout_s)
         handle = CheckpointHandle(step, epoch, nbytes=snapshot.nbytes)
+        # Sent before this returns, and so before this rank arrives at the next commit point: the ledger that the
+        # coordinator puts into the manifest is the one that the state belongs to, however long the save has to queue.
+        opened = self._session.client.submit(begin)
         with self._changed:
-            self._jobs.append(_Job(handle, snapshot, begin, began))
+            self._jobs.append(_Job(handle, snapshot, begin, opened, began))
             self._changed.notify_all()
         handle.stall_s = time.monotonic() - began
         return handle
@@ -238,7 +251,7 @@ class CheckpointClient:
     def _save(self, job: _Job, release: Any) -> None:
         handle, snapshot = job.handle, job.snapshot
         deadline = time.monotonic() + self._timeout_s
-        opened: wire.CheckpointOpened = self._ask(job.begin, deadline)
+        opened: wire.CheckpointOpened = self._answer(job.opened, deadline)
         handle.checkpoint_id = opened.checkpoint_id
         self._links.refresh(opened.writers)
         upload = Upload(
@@ -272,8 +285,11 @@ class CheckpointClient:
         self._ask(arrival, deadline)
 
     def _ask(self, request: wire.Request, deadline: float) -> Any:
-        """Send a request to the coordinator and wait, in small steps, so that closing need not wait as long."""
-        future: Future[Any] = self._session.client.submit(request)
+        """Send a request to the coordinator and wait for its answer."""
+        return self._answer(self._session.client.submit(request), deadline)
+
+    def _answer(self, future: Future[Any], deadline: float) -> Any:
+        """Wait in small steps, so that closing need not wait as long."""
         while True:
             try:
                 return future.result(_ANSWER_POLL_S)

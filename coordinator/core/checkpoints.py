@@ -113,6 +113,12 @@ class Checkpoints:
         if not world.writers:
             raise UnavailableError(f"{what}: no storage writer is registered; start one with `strata writer`")
         opened = history.open_checkpoints.get(checkpoint_id)
+        at = history.commit_index if opened is None else opened.commit_index
+        if request.commit_index not in {-1, at}:
+            raise InvalidArgumentError(
+                f"{what}: this rank's state is of commit point {request.commit_index}, the checkpoint's ledger of "
+                f"{at}: all ranks have to save at the same commit point, before the next one"
+            )
         if opened is None:
             world.record(
                 records.CheckpointBegan(

@@ -71,11 +71,20 @@ class Certificate(msgspec.Struct, array_like=True, frozen=True):
     complete: bool
 
 
+class _CommitIndex(msgspec.Struct):
+    commit_index: int
+
+
 class OpenCheckpoint(msgspec.Struct):
     """A checkpoint that is on its way: who takes part, in rank order, and who has arrived."""
 
     began: CheckpointBegan
     arrivals: dict[int, RankArrival]
+
+    @property
+    def commit_index(self) -> int:
+        """The commit point that its ledger is of."""
+        return msgspec.json.decode(self.began.ledger, type=_CommitIndex).commit_index
 
     @property
     def complete(self) -> bool:

@@ -152,12 +152,17 @@ class AdvanceEpoch(Header, frozen=True, kw_only=True, tag="advance_epoch"):
 
 
 class CheckpointBegin(Header, frozen=True, kw_only=True, tag="checkpoint_begin"):
-    """Opens the checkpoint of (step, generation), or joins it. Answered by CHECKPOINT_OPENED."""
+    """Opens the checkpoint of (step, generation), or joins it. Answered by CHECKPOINT_OPENED.
+
+    `commit_index` is the commit point that the caller's state belongs to: the checkpoint's ledger has to be of the same
+    one. -1: the caller keeps no history.
+    """
 
     step: Count
     epoch: Count = 0
     kind: Literal["FULL", "INCREMENTAL", "OPTIMIZER_ONLY", "MODEL_ONLY"] = "FULL"
     metadata: Metadata = {}
+    commit_index: Annotated[int, Meta(ge=-1, le=2**62)] = -1
 
 
 class CheckpointArrive(Header, frozen=True, kw_only=True, tag="checkpoint_arrive"):
