@@ -150,11 +150,13 @@ class Relay:
         self._coordinator = coordinator
         self._loses = loses
         self._stopping = threading.Event()
+        self._flowing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relay")
 
     def start(self) -> Relay:
         """Bind and pass messages on."""
         self._stopping.clear()
+        self._flowing.set()
         self._thread = threading.Thread(target=self._run, name="relay")
         self._thread.start()
         return self
@@ -162,7 +164,16 @@ class Relay:
     def stop(self) -> None:
         """Cut every connection."""
         self._stopping.set()
+        self._flowing.set()
         self._thread.join()
+
+    def freeze(self) -> None:
+        """Pass nothing on, and keep every connection."""
+        self._flowing.clear()
+
+    def thaw(self) -> None:
+        """Pass on what has come in the meantime, and all that follows."""
+        self._flowing.set()
 
     def _run(self) -> None:
         with zmq.Context() as context:
@@ -174,7 +185,7 @@ class Relay:
             listen.subscribe(b"")
             listen.connect(self._coordinator.broadcast_url)
             backs: dict[bytes, zmq.Socket[bytes]] = {}
-            while not self._stopping.is_set():
+            while self._flowing.wait() and not self._stopping.is_set():
                 if front.poll(5):
                     client, body = front.recv_multipart()
                     if client not in backs:

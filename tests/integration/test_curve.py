@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from strata_zmq import TrainingOrchestrator
 from strata_zmq.errors import UnavailableError
@@ -55,4 +57,22 @@ def test_a_client_without_the_keys_is_not_heard(secured: tuple[Any, pytest.Monke
     environment.setenv("STRATA_CURVE_KEYS", str(run_dir / "others"))
     with pytest.raises(UnavailableError, match="its keys must be those in STRATA_CURVE_KEYS"):
         TrainingOrchestrator(coordinator.url, "stranger").connect(timeout_s=0.5)
+    assert coordinator.status().workers == []
+
+
+def test_knowing_the_public_key_is_not_enough(secured: tuple[Any, pytest.MonkeyPatch], run_dir: Path) -> None:
+    """A stranger who encrypts to the coordinator's key, with a key pair of its own, is turned away unheard."""
+    coordinator, _ = secured
+    job = CurveKeys.load(run_dir / "keys")
+    public, secret = zmq.curve_keypair()
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket, socket.get_monitor_socket() as monitor:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = job.public, public, secret
+        socket.connect(coordinator.url)
+        seen: set[int] = set()
+        while zmq.EVENT_HANDSHAKE_FAILED_AUTH not in seen:
+            assert monitor.poll(10_000), f"no verdict on the handshake, only {seen}"
+            seen.add(int(recv_monitor_message(monitor)["event"]))
+        assert zmq.EVENT_HANDSHAKE_SUCCEEDED not in seen
+        socket.disable_monitor()
     assert coordinator.status().workers == []

@@ -17,6 +17,8 @@ WITH_EFFECT = {
     "requests": [wire.RegisterWorker, wire.RegisterDataset, wire.Arrive, wire.AdvanceEpoch],
     "replies": [wire.Registered, wire.DatasetRegistered, wire.Released, wire.EpochAdvanced],
 }
+CUT = {"broken": "stop", "frozen": "freeze"}
+MEND = {"broken": "start", "frozen": "thaw"}
 
 
 @pytest.mark.parametrize("direction", ["requests", "replies"])
@@ -119,8 +121,12 @@ def test_a_late_worker_still_belongs_after_many_lost_heartbeats(
     assert "leases_expired" not in status.counters
 
 
+@pytest.mark.parametrize("connection", ["broken", "frozen"])
 def test_who_was_fenced_while_waiting_for_the_epoch_comes_back_into_the_next(
-    start_coordinator: Callable[..., Any], start_relay: Callable[..., Any], eventually: Callable[..., Any]
+    start_coordinator: Callable[..., Any],
+    start_relay: Callable[..., Any],
+    eventually: Callable[..., Any],
+    connection: str,
 ) -> None:
     """Cut off for longer than its lease inside `advance_epoch`, a worker returns from it with the others' epoch."""
     coordinator = start_coordinator("--lease-s", "1")
@@ -132,17 +138,22 @@ def test_who_was_fenced_while_waiting_for_the_epoch_comes_back_into_the_next(
     ):
         near.session.join(newer=True)
         waiting = pool.submit(far.advance_epoch, timeout_s=30)
-        relay.stop()
+        eventually(far.session.heartbeat)  # behind the call on the same connection
+        getattr(relay, CUT[connection])()
         eventually(lambda: coordinator.members() == ["near"])
         assert near.advance_epoch(timeout_s=30) == 1
-        relay.start()
+        getattr(relay, MEND[connection])()
         assert waiting.result(30) == 1
         assert far.epoch == 1
         assert coordinator.members() == ["near", "far"]
 
 
+@pytest.mark.parametrize("connection", ["broken", "frozen"])
 def test_who_was_fenced_between_two_loops_trains_on(
-    start_coordinator: Callable[..., Any], start_relay: Callable[..., Any], eventually: Callable[..., Any]
+    start_coordinator: Callable[..., Any],
+    start_relay: Callable[..., Any],
+    eventually: Callable[..., Any],
+    connection: str,
 ) -> None:
     """A loop over batches begins by joining whatever generation there is now."""
     coordinator = start_coordinator("--lease-s", "1")
@@ -150,10 +161,21 @@ def test_who_was_fenced_between_two_loops_trains_on(
     with TrainingOrchestrator(relay.url, "worker-0") as worker:
         worker.register_dataset("numbers", total_samples=TOTAL, shard_size=5)
         before = worker.generation
-        relay.stop()
+        getattr(relay, CUT[connection])()
         eventually(lambda: coordinator.status().workers == [])
-        relay.start()
+        getattr(relay, MEND[connection])()
         assert sum(len(batch) for batch in worker.batches("numbers", 20, timeout_s=30)) == TOTAL
         assert worker.generation > before
         worker.advance_epoch(timeout_s=30)
         assert coordinator.status().certificates[0]["complete"]
+
+
+def test_a_restart_is_noticed_without_broadcasts(coordinator: Any, start_relay: Callable[..., Any]) -> None:
+    """The answer "unknown session" alone makes a worker introduce itself again and repeat what it had asked."""
+    relay = start_relay(coordinator, lambda message: isinstance(message, wire.Announcement))
+    with TrainingOrchestrator(relay.url, "worker-0") as worker:
+        generation = worker.generation
+        coordinator.restart()
+        assert worker.register_dataset("numbers", total_samples=TOTAL, shard_size=5) == 12
+        assert worker.barrier("alone", 1, timeout_s=10).participants == ["worker-0"]
+        assert worker.session.status().generation == generation

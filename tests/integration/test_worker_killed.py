@@ -68,10 +68,10 @@ def test_kill_9_of_a_worker_and_a_newcomer_lose_and_repeat_no_sample(
 def test_the_model_is_what_committed_history_says(
     start_coordinator: Callable[..., Any], start_trainer: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    """Steps that a death made void are taken out of the tracked model: it ends with each sample counted once."""
+    """A step that every rank had taken in, and a death made void, is taken out of the tracked model again."""
     coordinator = start_coordinator("--initial-workers", "3", "--lease-s", "2")
     first, victim, third = (
-        start_trainer(coordinator, f"worker-{number}", total=TOTAL, epochs=2, hold=hold)
+        start_trainer(coordinator, f"worker-{number}", total=TOTAL, epochs=2, hold_trained=hold)
         for number, hold in enumerate([{}, {"dying": 8}, {}])
     )
     eventually(lambda: victim.events("holding"), 20)

@@ -26,7 +26,10 @@ OPTIONS: dict[str, Any] = {
     "shard_size": 17,
     "batch_size": 8,
     "epochs": 1,
-    "hold": {},  # gate's name -> the number of the batch, counted in this process, at which it waits for the gate
+    # A gate's name -> the number of the batch, counted in this process, at which it waits for the gate: with the batch
+    # in hand, or when the model has taken it in and the commit point comes next.
+    "hold": {},
+    "hold_trained": {},
     **json.loads(sys.argv[2]),
 }
 RANKS_MAX = 16
@@ -72,7 +75,7 @@ class SumTrainer(WorkerMixin):
                 generation=self.generation,
                 ids=batch.indices.tolist(),
             )
-            self.wait_at_gates()
+            self.wait_at_gates(OPTIONS["hold"])
             self.slots[self.rank] = checksum(batch.indices)
             try:
                 self.barrier("sum", batch.step, timeout_s=30)
@@ -80,10 +83,11 @@ class SumTrainer(WorkerMixin):
                 continue
             # The commit point behind each batch keeps anybody from writing before all have read.
             self.model += self.slots[: self.world_size].sum()
+            self.wait_at_gates(OPTIONS["hold_trained"])
 
-    def wait_at_gates(self) -> None:
+    def wait_at_gates(self, gates: dict[str, int]) -> None:
         """Wait for the test where it asked for that."""
-        for gate, number in OPTIONS["hold"].items():
+        for gate, number in gates.items():
             if number == self.handed_out:
                 self.say("holding", gate=gate)
                 opened = FOLDER / f"{os.environ['WORKER_ID']}.{gate}"
