@@ -62,6 +62,17 @@ def test_a_terminal_gets_a_live_view_with_the_log_lines_above_it(script, tmp_pat
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
 
 
+def test_a_terminal_that_is_closed_costs_its_lines_and_not_the_job(script, tmp_path) -> None:
+    path = script("for step in range(4000): print('s' * 2000)\nopen('trained', 'w').close()\n")
+    ours, theirs = pty.openpty()
+    process = _run(["--writers", 0, path], tmp_path, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"})
+    os.close(theirs)
+    _read(ours, b"ssss")
+    os.close(ours)
+    assert process.wait(30) == 0
+    assert (tmp_path / "trained").exists()
+
+
 def test_elsewhere_there_are_plain_lines_without_escape_codes(launch, script) -> None:
     run = launch("-n", 2, "--writers", 0, "--progress-interval", "0.2", script("time.sleep(1.5)\n"))
     assert run.wait() == 0, run.story()

@@ -70,12 +70,14 @@ class Output(threading.Thread):
 
     def run(self) -> None:
         """Serve until `close`; called by the thread."""
-        if self._view is None:
-            while (batch := self._take(None)) is not None:
-                for fd, data in batch:
-                    self._write(fd, data)
-            return
-        self._run_live(self._view)
+        if self._view is not None:
+            try:
+                self._run_live(self._view)
+            except OSError:
+                self._broken.add(STDERR)  # the terminal was closed; what goes elsewhere still goes there
+        while (batch := self._take(None)) is not None:
+            for fd, data in batch:
+                self._write(fd, data)
 
     def _run_live(self, view: Callable[[], RenderableType]) -> None:
         from rich.console import Console
@@ -86,11 +88,12 @@ class Output(threading.Thread):
         with Live(view(), console=console, auto_refresh=False, transient=True) as live:
             drawn = time.monotonic()
             while (batch := self._take(_REFRESH_S)) is not None:
+                for fd, data in batch:  # first, because a terminal that is closed ends this loop
+                    if fd not in terminal:
+                        self._write(fd, data)
                 for fd, data in batch:
                     if fd in terminal:
                         _print_above(console, data)
-                    else:
-                        self._write(fd, data)
                 if time.monotonic() - drawn >= _REFRESH_S:
                     live.update(view(), refresh=True)
                     drawn = time.monotonic()
