@@ -123,8 +123,15 @@ class BatchStream:
         self._every_rank = every_rank
         self._timeout_s = timeout_s
         self._loader = loader
-        # A batch is taken until half of what fits has been used, and may itself use the other half.
-        self._ranges_max = min(_RANGES_MAX, _RANGES_BYTES_MAX // (_RANGE_BYTES + len(dataset_id.encode()))) // 2
+        ranges_max = min(_RANGES_MAX, _RANGES_BYTES_MAX // (_RANGE_BYTES + len(dataset_id.encode())))
+        if every_rank and commit_every > ranges_max:
+            raise InvalidArgumentError(
+                f"commit_every is {commit_every}: with every_rank it takes at most {ranges_max} batches, which is what "
+                "one message of this dataset_id's ranges carries"
+            )
+        # In step with the others, each batch has an equal part of what fits. Otherwise batches are taken until half of
+        # it has been used, and one may itself use the other half.
+        self._ranges_max = ranges_max // commit_every if every_rank else ranges_max // 2
         self._planned: deque[_Planned] = deque()
         self._held: LoadedBatch | None = None
         self._shards: deque[_Open] = deque()
@@ -132,11 +139,17 @@ class BatchStream:
         self._handed_out: int = 0
         self._remaining = -1
         self._epoch = 0
+        self._cut_short = False
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batch:
+        if self._cut_short:
+            raise InvalidArgumentError(
+                f"this loop over {self._dataset_id!r} was ended before its data by the worker's next batches() or "
+                "advance_epoch(): run one loop at a time"
+            )
         if self._remaining < 0:
             self._session.state = "LOADING_DATA"
             self._adopt()
@@ -164,6 +177,7 @@ class BatchStream:
         self.settle()
         self._release()
         self._planned.clear()
+        self._cut_short = self._remaining != 0
         self._remaining = 0
 
     def _next_batch(self) -> Batch | None:
@@ -233,11 +247,11 @@ class BatchStream:
             self._held = None
 
     def _commit_if_due(self) -> None:
-        if (
-            self._handed_out >= self._commit_every
-            or not (self._shards or self._planned)
-            or len(self._seen) >= self._ranges_max
-        ):
+        due = self._handed_out >= self._commit_every
+        # Only a rank that is not in step with the others may come earlier: it waits for them there.
+        if not (due or self._every_rank):
+            due = not (self._shards or self._planned) or len(self._seen) >= self._ranges_max
+        if due:
             self._commit()
 
     def _commit(self) -> None:

@@ -184,7 +184,8 @@ class WorkerMixin:
         """Iterate over this rank's share of the epoch, every sample exactly once over all ranks, through any change.
 
         With `every_rank` a rank that has no data left gets empty batches while others still have some, so that it can
-        take part in each step's synchronisation. `commit_every` batches make one commit point. With a `reader`, a
+        take part in each step's synchronisation. `commit_every` batches make one commit point; with both, an epoch's
+        last batches may be empty on all ranks, so that all reach it together. With a `reader`, a
         loader process reads the batches ahead into shared memory, and each batch comes with its `arrays`. The batch in
         hand when a loop is left early counts when the next loop or epoch begins.
         """

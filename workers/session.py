@@ -26,6 +26,8 @@ from .resources import ResourceMeter, count_gpus
 
 __all__ = ["WorkerIdentity", "WorkerSession", "boot_id"]
 
+_COMMIT = "commit"
+
 
 def boot_id() -> str:
     """Return what tells this machine's current boot from every other; two processes with the same one share memory."""
@@ -69,6 +71,8 @@ class WorkerSession:
         self.reported_step = 0
         self.reported_epoch = 0
         self._membership: wire.Membership | None = None
+        self._released: dict[str, tuple[int, int]] = {}
+        """By barrier name the (generation, step) that was released last."""
         self._meter = ResourceMeter()
         self.client = CoordinatorClient(
             coordinator_url,
@@ -104,20 +108,31 @@ class WorkerSession:
     def barrier(self, name: str, step: int, *, expected: int = 0, timeout_s: float = 300.0) -> wire.Released:
         """Wait until all ranks of the adopted generation have arrived at (name, step).
 
-        Raises GenerationChangedError when the membership has changed, also when that was this worker's own loss.
+        Raises GenerationChangedError when the membership has changed, also when that was this worker's own loss, and
+        InvalidArgumentError for a step that this worker was just released from: nobody would be waited for.
         """
+        if name == _COMMIT:
+            raise InvalidArgumentError(f"barrier name {name!r} is what commit points are called: choose another")
+        place = (self.generation, step)
+        if self._released.get(name) == place:
+            raise InvalidArgumentError(
+                f"barrier {name!r} step {step} is released already in generation {self.generation}, nobody would be "
+                "waited for: give every meeting a step of its own"
+            )
         try:
-            return self._arrive(
+            released = self._arrive(
                 wire.Arrive(name=name, step=step, expected=expected, timeout_s=timeout_s, generation=self.generation)
             )
         except StaleGenerationError as error:
             raise GenerationChangedError(str(error), left=(self.identity.worker_id,)) from error
+        self._released[name] = place
+        return released
 
     def commit(self, ranges: Sequence[wire.SeenRange], *, timeout_s: float = 300.0) -> wire.Released:
         """Arrive at the next commit point with what this rank has seen; on release all ranks' ranges are committed."""
         released = self._arrive(
             wire.Arrive(
-                name="commit",
+                name=_COMMIT,
                 step=self.step + 1,
                 timeout_s=timeout_s,
                 commit=True,
