@@ -1,0 +1,99 @@
+"""A checkpoint is a point of history: model and data position are saved together and go back together."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from strata_zmq import CheckpointManager, TrainingOrchestrator
+from strata_zmq.domain.shuffle import checksum, dataset_checksum
+
+TOTAL = 100
+
+
+@pytest.fixture
+def store(coordinator: Any, run_dir: Path, eventually: Callable[..., Any]) -> Iterator[Path]:
+    """A checkpoint folder with a storage writer over it."""
+    folder = run_dir / "store"
+    log = run_dir / "writer.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "strata_zmq.workers", "writer"),
+                *("--coordinator-url", coordinator.url, "--path", str(folder), "--writer-id", "writer-0"),
+            ],
+            stdout=out,
+            stderr=out,
+        )
+    eventually(lambda: coordinator.status().writers == ["writer-0"], 20, "the storage writer did not register")
+    yield folder
+    process.terminate()
+    assert process.wait(20) == 0, log.read_text()
+
+
+class SumWorker(TrainingOrchestrator):
+    """Its model is the sum of the mixed ids of what it has trained on."""
+
+    def __init__(self, url: str, name: str) -> None:
+        super().__init__(url, name)
+        self.model = np.zeros(1, dtype=np.uint64)
+        self.track(model=self.model)
+        self.register_dataset("numbers", total_samples=TOTAL, shard_size=7)
+
+    def learn(self, batch: Any) -> None:
+        self.model += np.uint64(checksum(batch.indices))
+
+
+def test_model_and_data_go_back_to_the_checkpoint_together(coordinator: Any, store: Path) -> None:
+    """What was trained after the save is forgotten by both; the rest of the epoch is then seen exactly once."""
+    with SumWorker(coordinator.url, "before") as worker:
+        saved, at_save = None, worker.model
+        for batch in worker.batches("numbers", 10):
+            worker.learn(batch)
+            if batch.step == 3:
+                saved = worker.save_checkpoint(metadata={"note": "half-way"})
+                at_save = worker.model.copy()
+            if batch.step == 6:
+                break
+        assert saved is not None
+        assert saved.wait(30.0), saved.error
+    with SumWorker(coordinator.url, "after") as worker:
+        assert worker.step == 5
+        assert worker.restore_checkpoint(store) == saved.checkpoint_id
+        assert worker.model == at_save, "the batch in hand at the save belongs to it"
+        seen = 0
+        for batch in worker.batches("numbers", 10):
+            worker.learn(batch)
+            seen += len(batch)
+        assert seen == TOTAL - 30
+        assert int(worker.model[0]) == dataset_checksum(TOTAL)
+        worker.advance_epoch()
+        (certificate,) = coordinator.status().certificates
+        assert certificate["complete"]
+        assert certificate["checksum"] == str(dataset_checksum(TOTAL))
+
+
+def test_every_save_of_a_loop_is_committed_and_the_newest_are_kept(
+    coordinator: Any, store: Path, eventually: Callable[..., Any]
+) -> None:
+    """Saving each epoch leaves the latest five, each with the model of its epoch; training does not wait for them."""
+    with SumWorker(coordinator.url, "worker-0") as worker:
+        saves = []
+        for _ in worker.epochs(7):
+            for batch in worker.batches("numbers", 50):
+                worker.learn(batch)
+            saves.append(worker.save_checkpoint())
+        assert all(save.wait(30.0) for save in saves), [save.error for save in saves]
+        assert len(coordinator.status().checkpoints) == 5
+    with CheckpointManager(store) as manager:
+        kept = manager.all_checkpoints()
+        assert [one.checkpoint_id for one in kept] == [save.checkpoint_id for save in saves[2:]]
+        for number, one in enumerate(kept, start=3):
+            model = manager.load(one.checkpoint_id, rank=0)["model"]
+            assert int(model[0]) == number * dataset_checksum(TOTAL) % 2**64
