@@ -15,13 +15,17 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from blake3 import blake3
-
 from strata_zmq.checkpoint.chunks import CHUNK_BYTES
 from strata_zmq.checkpoint.snapshot import ArenaPool, Snapshot, take_snapshot
 from strata_zmq.domain.manifest import Kind, encode_rank_index
 from strata_zmq.domain.names import check_metadata, check_not_negative
-from strata_zmq.errors import DeadlineExceededError, InvalidArgumentError, StrataError, UnavailableError
+from strata_zmq.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    StrataError,
+    UnavailableError,
+)
 from strata_zmq.protocol import messages as wire
 
 from .upload import Upload, WriterLinks
@@ -89,6 +93,11 @@ class CheckpointHandle:
         """Whether the checkpoint is committed: every rank's bytes are durable and HEAD reaches them."""
         return self.done and self.error is None
 
+    def end(self, error: StrataError | None = None) -> None:
+        """Note how the save has ended."""
+        self.error = error
+        self._ended.set()
+
     def wait(self, timeout_s: float = 300.0) -> bool:
         """Wait for the end of the save and return `durable`; DeadlineExceededError if it takes longer."""
         if not self._ended.wait(timeout_s):
@@ -152,8 +161,8 @@ class CheckpointClient:
     ) -> CheckpointHandle:
         """Copy `data` and stream it in the background; every rank of the generation has to save the same step.
 
-        Waits only while all staging memory is in use by earlier saves. Raises InvalidArgumentError for what cannot be
-        restored as it is.
+        Waits only while all staging memory is in use by earlier saves; if there is none in the end, the handle says so.
+        Raises InvalidArgumentError for what cannot be restored as it is.
         """
         began = time.monotonic()
         check_not_negative("step", step, _STEP_MAX)
@@ -169,8 +178,15 @@ class CheckpointClient:
             commit_index=self._session.step,
             generation=self._session.generation,
         )
-        snapshot = take_snapshot(data, self._pool, chunk_bytes=self._chunk_bytes, timeout_s=self._timeout_s)
-        handle = CheckpointHandle(step, epoch, nbytes=snapshot.nbytes)
+        handle = CheckpointHandle(step, epoch)
+        try:
+            snapshot = take_snapshot(data, self._pool, chunk_bytes=self._chunk_bytes, timeout_s=self._timeout_s)
+        except (DeadlineExceededError, ResourceExhaustedError) as error:
+            log.warning("the checkpoint of step %d is given up: %s", step, error)
+            handle.end(error)
+            handle.stall_s = time.monotonic() - began
+            return handle
+        handle.nbytes = snapshot.nbytes
         # Sent before this returns, and so before this rank arrives at the next commit point: the ledger that the
         # coordinator puts into the manifest is the one that the state belongs to, however long the save has to queue.
         opened = self._session.client.submit(begin)
@@ -233,20 +249,21 @@ class CheckpointClient:
                 released = True
                 self._pool.release(job.snapshot.arena)
 
+        failure: StrataError | None = None
         try:
             self._save(job, release)
             handle.durable_s = time.monotonic() - job.started_at
         except StrataError as error:
-            handle.error = error
+            failure = error
         except Exception as error:
             log.exception("the checkpoint of step %d failed unexpectedly", handle.step)
-            handle.error = StrataError(f"the checkpoint of step {handle.step} failed unexpectedly: {error!r}")
+            failure = StrataError(f"the checkpoint of step {handle.step} failed unexpectedly: {error!r}")
         finally:
             release()
-        if handle.error is not None:
-            log.warning("the checkpoint of step %d is given up: %s", handle.step, handle.error)
-            self._report(handle)
-        handle._ended.set()  # noqa: SLF001 - the handle is this module's own
+        if failure is not None:
+            log.warning("the checkpoint of step %d is given up: %s", handle.step, failure)
+            self._report(handle, failure)
+        handle.end(failure)
 
     def _save(self, job: _Job, release: Any) -> None:
         handle, snapshot = job.handle, job.snapshot
@@ -266,13 +283,13 @@ class CheckpointClient:
         try:
             chunks = upload.deliver(
                 [
-                    Parcel("chunk", number, snapshot.chunk(number), snapshot.digest(number), piece.offset)
+                    Parcel("chunk", number, snapshot.chunk(number), piece.offset)
                     for number, piece in enumerate(snapshot.layout.slices)
                 ]
             )
             index = memoryview(encode_rank_index(snapshot.index(opened.rank, chunks)))
             release()
-            (record,) = upload.deliver([Parcel("index", 0, index, blake3(index).hexdigest(), None)])
+            (record,) = upload.deliver([Parcel("index", 0, index, None)])
         finally:
             upload.close()
         arrival = wire.CheckpointArrive(
@@ -305,10 +322,9 @@ class CheckpointClient:
                     missing=("coordinator",),
                 )
 
-    def _report(self, handle: CheckpointHandle) -> None:
+    def _report(self, handle: CheckpointHandle, error: StrataError) -> None:
         """Tell the coordinator that this rank gives the checkpoint up, so that the others need not wait for it."""
-        error = handle.error
-        if error is None or not handle.checkpoint_id or not self._session.client.is_ready:
+        if not handle.checkpoint_id or not self._session.client.is_ready:
             return
         future = self._session.client.submit(
             wire.CheckpointFailed(

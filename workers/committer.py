@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, get_args
 
 from strata_zmq.checkpoint.background import BackgroundLoop
@@ -30,6 +31,7 @@ log = logging.getLogger("strata.writer")
 
 _HEARTBEAT = wire.Heartbeat(state="IDLE")
 _HEAD_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 10.0
 
 
 class Committer:
@@ -106,13 +108,16 @@ class Committer:
                 return
             self._head = commit.head
             log.info("committed %s: step %d, %d bytes", message.checkpoint_id, message.step, manifest.size_bytes)
-            self.client.submit(
+            told = self.client.submit(
                 wire.CheckpointCommitted(
                     checkpoint=_summary(commit.entry),
                     retained=[entry.checkpoint_id for entry in commit.head.retained],
                 )
             )
             await self._tidy(commit, manifest)
+            # A writer that is about to end stays until the coordinator has heard; if it does not, HEAD tells it later.
+            with suppress(StrataError, TimeoutError):
+                await asyncio.wait_for(asyncio.wrap_future(told), _ANSWER_TIMEOUT_S)
 
     async def _tidy(self, commit: Commit, manifest: Manifest) -> None:
         """Delete what the commit retired, and saves that were given up: the fence keeps them from ever committing."""

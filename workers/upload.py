@@ -96,6 +96,7 @@ class Upload:
         self._asked_at = time.monotonic()
         self._turn = 0
         self._why = ""
+        self._wanted: set[int] = set()
         self._open_streams(self._asked_at)
 
     def deliver(self, parcels: Sequence[Parcel]) -> list[ChunkRecord]:
@@ -105,6 +106,7 @@ class Upload:
         any writer takes, DeadlineExceededError, or UnavailableError after a cancellation.
         """
         queue = deque(parcels)
+        self._wanted = {id(parcel) for parcel in parcels}
         done: dict[int, ChunkRecord] = {}
         while len(done) < len(parcels):
             now = time.monotonic()
@@ -113,7 +115,7 @@ class Upload:
             self._wait()
             for link in self._links.usable():
                 self._collect(link, queue, done)
-        return [done[parcel.number] for parcel in parcels]
+        return [done[id(parcel)] for parcel in parcels]
 
     def close(self) -> None:
         """End the streams."""
@@ -173,13 +175,14 @@ class Upload:
         now = time.monotonic()
         for answer in link.receive(now):
             parcel = link.in_flight.pop(answer.seq, None)
-            if parcel is None or parcel.number in done:
+            # What was sent twice is answered twice, maybe long after it was delivered.
+            if parcel is None or id(parcel) in done or id(parcel) not in self._wanted:
                 continue
             if isinstance(answer, stream.Durable):
                 if answer.digest != parcel.digest:
                     self._retry(parcel, queue, "checkpoint_corrupt", f"writer {link.info.writer_id} stored other bytes")
                 else:
-                    done[parcel.number] = ChunkRecord(answer.key, answer.digest, parcel.payload.nbytes)
+                    done[id(parcel)] = ChunkRecord(answer.key, answer.digest, parcel.payload.nbytes)
             else:
                 self._retry(parcel, queue, answer.code, answer.message)
         if link.lost:
@@ -190,7 +193,7 @@ class Upload:
             back = link.reclaim(now - _DURABLE_WAIT_S)
         else:
             return
-        queue.extendleft(parcel for parcel in back if parcel.number not in done)
+        queue.extendleft(parcel for parcel in back if id(parcel) in self._wanted - done.keys())
 
     def _retry(self, parcel: Parcel, queue: deque[Parcel], code: str, message: str) -> None:
         parcel.attempts += 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import zmq
+from blake3 import blake3
 
 from strata_zmq.domain.credit import CreditWindow
 from strata_zmq.errors import ProtocolError, StrataError
@@ -38,13 +39,16 @@ _SEGMENT_WAIT_S = 5.0
 
 @dataclass(slots=True)
 class Parcel:
-    """Bytes on their way to a writer. `offset` is their place in the save's arena, or None outside of it."""
+    """Bytes on their way to a writer. `offset` is their place in the save's arena, or None outside of it.
+
+    `digest` is the blake3 of the bytes, taken when they are first sent, while others are being written.
+    """
 
     kind: Literal["chunk", "index"]
     number: int
     payload: memoryview
-    digest: str
     offset: int | None
+    digest: str = ""
     attempts: int = 0
     sent_at: float = 0.0
 
@@ -134,6 +138,7 @@ class WriterLink:
 
     def send(self, parcel: Parcel, arena: Arena, checkpoint_id: str, rank: int, now: float) -> bool:
         """Send one parcel and remember it until it is answered; False when the socket takes nothing now."""
+        parcel.digest = parcel.digest or blake3(parcel.payload).hexdigest()
         shared = parcel.offset is not None and arena.number in self._segments
         header = stream.ChunkHeader(
             stream=self._stream,

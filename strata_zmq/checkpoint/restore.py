@@ -106,11 +106,15 @@ async def _read_arrays(store: CheckpointStore, index: RankIndex) -> list[NDArray
             done += span.nbytes
     gate = asyncio.Semaphore(_CHUNKS_AT_ONCE)
 
+    def place(number: int, data: bytes) -> None:
+        chunk = np.frombuffer(data, np.uint8)
+        for tensor, begin, offset, nbytes in placed[number]:
+            raw[tensor][begin : begin + nbytes] = chunk[offset : offset + nbytes]
+
     async def fetch(number: int) -> None:
         async with gate:
-            data = np.frombuffer(await store.read_chunk(index.chunks[number]), np.uint8)
-            for tensor, begin, offset, nbytes in placed[number]:
-                raw[tensor][begin : begin + nbytes] = data[offset : offset + nbytes]
+            # In a thread, because the first touch of new memory is slow.
+            await asyncio.to_thread(place, number, await store.read_chunk(index.chunks[number]))
 
     # A task group ends the other reads as soon as one has failed.
     try:

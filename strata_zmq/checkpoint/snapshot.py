@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from blake3 import blake3
 
 from strata_zmq.checkpoint.arrays import Leaf
 from strata_zmq.checkpoint.chunks import CHUNK_BYTES, Layout, plan
@@ -112,10 +111,6 @@ class Snapshot:
         """Return the bytes of one chunk, without a copy."""
         piece = self.layout.slices[number]
         return self.arena.segment.view[piece.offset : piece.offset + piece.nbytes]
-
-    def digest(self, number: int) -> str:
-        """Return the blake3 of one chunk in hexadecimal."""
-        return blake3(self.chunk(number)).hexdigest()
 
     def index(self, rank: int, chunks: Sequence[ChunkRecord]) -> RankIndex:
         """Return the rank index, given where the chunks were stored."""

@@ -269,7 +269,7 @@ class CheckpointStore:
             data = await self.storage.get(key)
         except NotFoundError:
             raise CheckpointCorruptError(f"{self._where(key)} is missing") from None
-        found = blake3(data).hexdigest()
+        found = await asyncio.to_thread(lambda: blake3(data).hexdigest())
         if found != digest:
             raise CheckpointCorruptError(
                 f"{self._where(key)} ({len(data)} bytes) has the digest {found[:16]}, expected {digest[:16]}: "

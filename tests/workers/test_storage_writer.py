@@ -234,6 +234,21 @@ def test_one_ranks_failure_is_told_to_the_others(make_cluster: Make, eventually:
     assert "use smaller chunks" in str(waiting.error)
 
 
+def test_storage_that_stands_still_stops_no_training(make_cluster: Make) -> None:
+    """When no staging memory is given back in time, the save's handle says so; the call itself returns."""
+    cluster = make_cluster()
+    writer = cluster.writer("one")
+    client = cluster.client(cluster.join()[0], arenas=1, timeout_s=0.5)
+    writer.signal(signal.SIGSTOP)
+    first, second = (client.save(state(0), step=step, epoch=0) for step in (1, 2))
+    assert second.done
+    assert isinstance(second.error, DeadlineExceededError)
+    assert "save less often" in str(second.error)
+    assert first.wait(30.0) is False
+    assert isinstance(first.error, DeadlineExceededError)
+    writer.signal(signal.SIGCONT)
+
+
 def test_without_a_writer_a_save_says_how_to_start_one(make_cluster: Make) -> None:
     cluster = make_cluster()
     handle = cluster.client(cluster.join()[0]).save(state(0), step=1, epoch=0)
