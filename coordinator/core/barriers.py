@@ -46,13 +46,14 @@ class Barriers:
     def arrive(self, session: Session, request: Arrive) -> None:
         """Note an arrival; release everybody if it was the last."""
         world, history = self._world, self._world.history
-        worker = self._rendezvous.caller(session)
         key = BarrierKey(request.generation, request.name, request.step)
         outcome = history.outcomes.get(key)
-        if outcome is not None:
-            # Whoever asks again has missed the reply: a lost reply costs latency, never correctness.
+        if outcome is not None and session.worker is not None:
+            # Whoever asks again has missed the reply: a lost reply costs latency, never correctness. That holds for one
+            # whose lease has ended since, too: it must not roll back what history has.
             self._release_one(session, request.seq, key, outcome)
             return
+        worker = self._rendezvous.caller(session)
         what = f"barrier {request.name!r} step {request.step}"
         self._rendezvous.member(session, request.generation, what)
         barrier = self._barrier(key, request)

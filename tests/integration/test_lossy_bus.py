@@ -6,10 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
 from strata_zmq import TrainingOrchestrator
-from strata_zmq.domain.shuffle import dataset_checksum
+from strata_zmq.domain.shuffle import checksum, dataset_checksum
 from strata_zmq.protocol import messages as wire
 
 TOTAL = 60
@@ -179,3 +180,38 @@ def test_a_restart_is_noticed_without_broadcasts(coordinator: Any, start_relay: 
         assert worker.register_dataset("numbers", total_samples=TOTAL, shard_size=5) == 12
         assert worker.barrier("alone", 1, timeout_s=10).participants == ["worker-0"]
         assert worker.session.status().generation == generation
+
+
+def test_a_commit_whose_release_was_lost_is_not_rolled_back_by_a_fence(
+    start_coordinator: Callable[..., Any], start_relay: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    """History has the step, the worker does not know: asking again it learns so, even after its lease has ended."""
+    coordinator = start_coordinator("--lease-s", "1")
+    lost: list[Any] = []
+
+    def loses(message: Any) -> bool:
+        if isinstance(message, wire.Released) and not lost:
+            lost.append(message)
+            relay.freeze()
+            return True
+        return False
+
+    relay = start_relay(coordinator, loses)
+    with TrainingOrchestrator(relay.url, "worker-0") as worker, ThreadPoolExecutor() as pool:
+        model = np.zeros(1, dtype=np.uint64)
+        worker.track(model=model)
+        worker.register_dataset("numbers", total_samples=TOTAL, shard_size=5)
+
+        def train() -> int:
+            for batch in worker.batches("numbers", 20, timeout_s=30):
+                model[:] += np.uint64(checksum(batch.indices))
+            return worker.advance_epoch(timeout_s=30)
+
+        training = pool.submit(train)
+        eventually(lambda: lost)
+        eventually(lambda: coordinator.status().workers == [])
+        relay.thaw()
+        assert training.result(60) == 1
+        (certificate,) = coordinator.status().certificates
+    assert certificate["checksum"] == str(dataset_checksum(TOTAL))
+    assert int(model[0]) == dataset_checksum(TOTAL)
