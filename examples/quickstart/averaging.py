@@ -6,6 +6,8 @@ Strata but two barriers around the exchange.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,10 +25,12 @@ class Averaging:
         width = sum(array.size for array in parameters.values()) + 1
         shape = (ranks_max + 1, width)
         if not path.exists():
-            # Whoever comes first makes the file whole; the others find it under its name.
-            own = path.with_name(f"{path.name}.{id(self)}.{np.random.default_rng().integers(2**32)}")
+            # Whoever comes first makes the file whole; a link, unlike a rename, never takes another's place.
+            own = path.with_name(f"{path.name}.{os.getpid()}")
             np.lib.format.open_memmap(own, mode="w+", dtype=np.float32, shape=shape).flush()
-            own.rename(path)
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(own)
+            own.unlink()
         self._rows: NDArray[np.float32] = np.lib.format.open_memmap(path, mode="r+")
 
     def publish(self) -> None:

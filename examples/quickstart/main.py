@@ -79,6 +79,11 @@ def summarise(
             restored["accuracy"] == first["accuracy"],
         ),
         (
+            "parameters, the same bits on all ranks",
+            first["parameters"][:16],
+            len({report["parameters"] for report in reports}) == 1,
+        ),
+        (
             "epochs in which every sample was seen exactly once",
             f"{len(whole)} of {epochs} ({samples} samples, sum of mixed ids {expected:016x})",
             len(whole) == epochs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -91,6 +92,7 @@ class Trainer(WorkerMixin):
             "rank": self.rank,
             "pid": os.getpid(),
             "restarts": int(os.environ.get("STRATA_RESTARTS", "0")),
+            "parameters": hashlib.sha256(b"".join(array.tobytes() for array in self.parameters.values())).hexdigest(),
             "barrier_waits_s": self.barrier_waits_s,
             "stalls_s": [save.stall_s for save in self.saves],
             "checkpoints": [save.checkpoint_id for save in self.saves if save.error is None],

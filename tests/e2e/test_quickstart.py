@@ -20,6 +20,7 @@ def test_the_quickstart_keeps_every_promise_of_its_summary() -> None:
     assert "FAIL" not in summary, told
     for promise in (
         "test accuracy, step-",
+        "parameters, the same bits on all ranks",
         "epochs in which every sample was seen exactly once",
         "killed with SIGKILL",
         "workers that kept their process",
