@@ -1,0 +1,105 @@
+"""A real coordinator in a process of its own, for clients that know the protocol and nothing else of Strata."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import zmq
+
+Start = Callable[..., "Coordinator"]
+
+
+class Coordinator:
+    """One coordinator process; `control` and `broadcast` are its endpoints."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        reading, writing = os.pipe()
+        command = [
+            *(sys.executable, "-m", "strata_zmq.coordinator", "--journal", str(folder / "journal.sqlite")),
+            *("--control", f"ipc://{folder}/control", "--broadcast", f"ipc://{folder}/broadcast"),
+            *("--ready-fd", str(writing), *options),
+        ]
+        self.log = folder / "log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, pass_fds=[writing], stderr=log)
+        os.close(writing)
+        with os.fdopen(reading) as ready:
+            assert select.select([ready], [], [], 30.0)[0], self.log.read_text()
+            told = json.loads(ready.readline() or pytest.fail(self.log.read_text()))
+        self.control, self.broadcast = told["control"], told["broadcast"]
+        assert told["pid"] == self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask it to end and return its exit status."""
+        self.process.terminate()
+        return self.process.wait(10.0)
+
+
+@contextmanager
+def coordinators() -> Iterator[Start]:
+    folder = Path(tempfile.mkdtemp(prefix="st-"))  # short: a socket's path has 107 bytes at most
+    started: list[Coordinator] = []
+
+    def start(*options: str) -> Coordinator:
+        started.append(Coordinator(folder, *options))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for one in started:
+            if one.alive:
+                one.kill()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def start_coordinator() -> Iterator[Start]:
+    """`start_coordinator(*options)` starts one in a folder that all of a test's coordinators share."""
+    with coordinators() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def lasting_coordinator() -> Iterator[Coordinator]:
+    """One coordinator for all tests of a file; in the end it must stop when it is asked to, without a traceback."""
+    with coordinators() as start:
+        one = start()
+        yield one
+        assert one.stop() == 0
+        assert "Traceback" not in one.log.read_text()
+
+
+@pytest.fixture
+def new_socket() -> Iterator[Callable[[int], zmq.Socket[bytes]]]:
+    """`new_socket(kind)` gives a bare ZeroMQ socket that is closed after the test."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    made: list[zmq.Socket[bytes]] = []
+
+    def make(kind: int) -> zmq.Socket[bytes]:
+        made.append(context.socket(kind))
+        made[-1].setsockopt(zmq.LINGER, 0)
+        return made[-1]
+
+    yield make
+    for socket in made:
+        socket.close()
+    context.term()
