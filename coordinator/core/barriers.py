@@ -59,7 +59,9 @@ class Barriers:
         barrier = self._barrier(key, request)
         self._check_ranges(worker.worker_id, request)
         self.open[key] = barrier
-        arrival = _Arrival(Parked(session, request.seq, world.now + request.timeout_s), request.ranges)
+        before = barrier.arrivals.get(worker.worker_id)
+        parked = world.park(session, request.seq, request.timeout_s, before.parked if before else None)
+        arrival = _Arrival(parked, request.ranges)
         if barrier.arrive(worker.worker_id, arrival):
             self._release(barrier)
 

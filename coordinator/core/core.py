@@ -54,7 +54,9 @@ class Core:
             wire.CheckpointFailed: self._checkpoints.failed,
             wire.Restore: self._restores.restore,
             wire.LatestCheckpoint: self._checkpoints.latest,
-            wire.GetStatus: lambda session, message: report(self._world, self._barriers, session, message.seq),
+            wire.GetStatus: lambda session, message: report(
+                self._world, self._barriers, self._rendezvous.need, session, message.seq
+            ),
         }
 
     @property

@@ -114,7 +114,8 @@ class Datasets:
         if request.epoch < history.epoch:
             self._world.reply(session, request.seq, EpochAdvanced, epoch=history.epoch)
             return
-        self._finished[worker.worker_id] = Parked(session, request.seq, self._world.now + request.timeout_s)
+        before = self._finished.get(worker.worker_id)
+        self._finished[worker.worker_id] = self._world.park(session, request.seq, request.timeout_s, before)
         self.settle()
 
     def settle(self) -> None:

@@ -45,6 +45,19 @@ class Rendezvous:
         self._on_change = on_change
         self._waiting: dict[str, tuple[Parked, int]] = {}
         self._dirty = False
+        self._gathering_since = 0.0
+
+    @property
+    def need(self) -> int:
+        """How many workers the next generation takes.
+
+        With nobody left of the generation before, it is a beginning again and waits for as many as the first. But for
+        one lease at most: who is not back by then may have finished, and will not come.
+        """
+        world, config = self._world, self._world.config
+        history = world.history
+        late = history.generation > 0 and world.now - self._gathering_since >= config.lease_s
+        return config.min_workers if history.members or late else max(config.initial_workers, config.min_workers)
 
     def resume(self, now: float) -> None:
         """After a restart: every journaled member has one full lease to say hello again; nobody is declared dead."""
@@ -100,6 +113,8 @@ class Rendezvous:
                     f"max_workers is {world.config.max_workers} and that many are registered: start the "
                     "coordinator with more"
                 )
+            if not world.workers:
+                self._gathering_since = world.now
             held = Worker(worker_id, request.incarnation, 0.0, world.now, None)
             world.workers[worker_id] = held
             self._dirty = True
@@ -119,8 +134,9 @@ class Rendezvous:
         if history.formed and history.generation > request.after and worker.worker_id in history.member_ids:
             self._tell(session, request.seq)
             return
-        deadline = self._world.now + request.timeout_s
-        self._waiting[worker.worker_id] = (Parked(session, request.seq, deadline), request.after)
+        before, _ = self._waiting.get(worker.worker_id, (None, 0))
+        parked = self._world.park(session, request.seq, request.timeout_s, before)
+        self._waiting[worker.worker_id] = (parked, request.after)
 
     def deregister(self, session: Session, request: Deregister) -> None:
         """Let the caller go."""
@@ -196,6 +212,8 @@ class Rendezvous:
         for worker in [worker for worker in world.workers.values() if worker.expires_at <= world.now]:
             world.counters["leases_expired"] += 1
             self.remove(worker, "lost")
+        # Time alone lowers what a beginning needs.
+        self._dirty = self._dirty or (not world.history.members and len(world.workers) >= self.need)
         self._settle()
         for worker_id, (parked, _) in list(self._waiting.items()):
             if parked.deadline <= world.now:
@@ -245,7 +263,7 @@ class Rendezvous:
         self._dirty = False
         world, history = self._world, self._world.history
         before = history.member_ids
-        decision = quorum(before, world.workers, need=self._need())
+        decision = quorum(before, world.workers, need=self.need)
         if isinstance(decision, QuorumPending):
             left = [worker for worker in before if worker not in world.workers]
             # Also of a broken generation: who comes back as another process is a newcomer, and not rank 0.
@@ -295,13 +313,8 @@ class Rendezvous:
             left=list(history.left),
         )
 
-    def _need(self) -> int:
-        config = self._world.config
-        # With nobody left of the generation before, it is a beginning again.
-        return config.min_workers if self._world.history.members else max(config.initial_workers, config.min_workers)
-
     def _quorum_state(self) -> tuple[int, int]:
-        return self._need(), len(self._world.workers)
+        return self.need, len(self._world.workers)
 
     def _known(self) -> str:
         names = sorted(self._world.workers)

@@ -15,12 +15,10 @@ __all__ = ["report"]
 _ROWS_MAX = 10_000
 
 
-def report(world: World, barriers: Barriers, session: Session, seq: int) -> None:
+def report(world: World, barriers: Barriers, need: int, session: Session, seq: int) -> None:
     """Answer GET_STATUS."""
     history = world.history
     ranks = {worker: rank for rank, worker in enumerate(history.member_ids)}
-    config = world.config
-    need = config.min_workers if history.members else max(config.initial_workers, config.min_workers)
     skews_ms = sorted(skew * 1000 for skew in barriers.skews_s)
     world.reply(
         session,

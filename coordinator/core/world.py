@@ -149,6 +149,14 @@ class World:
         self.history.apply(record)
         self.effects.records.append(record)
 
+    def park(self, session: Session, seq: int, timeout_s: float, before: Parked | None) -> Parked:
+        """Return the place where a request waits. `before` is the caller's place so far, if it has one.
+
+        Whoever asks again, because no answer has come yet, waits no longer for it.
+        """
+        again = before is not None and before.seq == seq and before.session.worker is session.worker
+        return Parked(session, seq, before.deadline if before and again else self.now + timeout_s)
+
     def reply(self, session: Session, seq: int, kind: type[R], /, **fields: Any) -> None:
         """Answer the request `seq` of a session."""
         history = self.history
