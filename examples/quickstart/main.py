@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 
 def main() -> int:
     """Run the job, check what it promises, print the summary; 0 if everything holds."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the temporary folder goes, too
     with tempfile.TemporaryDirectory(prefix="strata-quickstart-") as name:
         folder = Path(name)
         images = prepare(folder / "images")
