@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import tempfile
 import time
 from dataclasses import dataclass
@@ -34,9 +35,20 @@ class Folders:
     kept: bool
     lock_fd: int | None
 
+    def open(self) -> None:
+        """Make `scratch`, apart from `make_folders`, so that somebody can be told of it before it is there."""
+        try:
+            self.scratch.mkdir(mode=0o700)
+            self.run.mkdir(exist_ok=True)
+        except OSError as error:
+            base = self.scratch.parent
+            raise StorageError(
+                f"TMPDIR {base} cannot be written: {error.strerror}; set TMPDIR to a folder that can"
+            ) from None
+
 
 def make_folders(run_dir: Path | None, store: Path | None) -> Folders:
-    """Make a run's folders, and `store` for its checkpoints if there is to be one.
+    """Choose a run's folders and make those that are kept: `run_dir`, and `store` for its checkpoints.
 
     Raises StorageError for what cannot be written, and AlreadyExistsError when another run holds `run_dir`.
     """
@@ -48,10 +60,7 @@ def make_folders(run_dir: Path | None, store: Path | None) -> Folders:
     if run is not None:
         lock_fd = _lock(run)
     scratch = _scratch()
-    if run is None:
-        run = scratch / "run"
-        run.mkdir()
-    return Folders(scratch=scratch, run=run, kept=run_dir is not None, lock_fd=lock_fd)
+    return Folders(scratch=scratch, run=run or scratch / "run", kept=run is not None, lock_fd=lock_fd)
 
 
 def _writable(path: Path, option: str) -> Path:
@@ -67,19 +76,13 @@ def _writable(path: Path, option: str) -> Path:
 
 
 def _scratch() -> Path:
-    base = tempfile.gettempdir()
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix="strata-", dir=base))
-    except OSError as error:
-        raise StorageError(
-            f"TMPDIR {base} cannot be written: {error.strerror}; set TMPDIR to a folder that can"
-        ) from None
+    base = Path(tempfile.gettempdir()).absolute()
+    scratch = base / f"strata-{secrets.token_hex(6)}"
     length = len(os.fsencode(scratch)) + 1 + _LONGEST_SOCKET_NAME
-    if length > MAX_SOCKET_PATH_BYTES or "\n" in base:
-        scratch.rmdir()
+    if length > MAX_SOCKET_PATH_BYTES or "\n" in str(base):
         raise InvalidArgumentError(
-            f"TMPDIR {base!r} is too long for socket paths of {MAX_SOCKET_PATH_BYTES} bytes, or holds a line break: "
-            "set TMPDIR to a shorter path such as /tmp"
+            f"TMPDIR {str(base)!r} is too long for socket paths of {MAX_SOCKET_PATH_BYTES} bytes, or holds a line "
+            "break: set TMPDIR to a shorter path such as /tmp"
         )
     return scratch
 

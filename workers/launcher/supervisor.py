@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import selectors
-import shutil
 import signal
 import time
 from collections import deque
@@ -86,7 +85,6 @@ class Supervisor:
             self._folders = make_folders(options.run_dir, self._store if options.writers else None)
             if self._folders.lock_fd is not None:
                 stack.callback(os.close, self._folders.lock_fd)
-            stack.callback(shutil.rmtree, self._folders.scratch, ignore_errors=True)
             self._wake = Wake()
             stack.callback(self._wake.close)
             self._selector.register(self._wake, selectors.EVENT_READ, self._wake.clear)
@@ -94,6 +92,7 @@ class Supervisor:
             self._warden = Warden(hold_fds=() if lock_fd is None else (lock_fd,))
             stack.callback(self._close_warden)
             self._warden.folder(self._folders.scratch)
+            self._folders.open()
             self._selector.register(self._warden.pidfd, selectors.EVENT_READ, self._on_warden)
             self._logs = LogFiles(self._folders.run / "logs" if self._folders.kept else None)
             stack.callback(self._logs.close)
