@@ -262,7 +262,15 @@ class CheckpointStore:
 
     async def _read_head(self) -> tuple[Head, str | None]:
         data, version = await self.storage.read_versioned(self._head_key)
-        return (Head() if data is None else decode_head(data, self._where(self._head_key))), version
+        if data is None:
+            return Head(), version
+        where = self._where(self._head_key)
+        try:
+            return decode_head(data, where), version
+        except CheckpointCorruptError as error:
+            raise CheckpointCorruptError(
+                f"{error}; put a copy of {where} back, or save into another folder: what lies in ckpt/ is not touched"
+            ) from None
 
     async def _checked(self, key: str, digest: str) -> bytes:
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import zmq
 
 from strata_zmq import CheckpointManager
 from strata_zmq.checkpoint.store import CheckpointStore
@@ -21,7 +22,9 @@ from strata_zmq.errors import (
     StaleGenerationError,
     UnavailableError,
 )
+from strata_zmq.protocol import stream
 from strata_zmq.storage import LocalStorage
+from strata_zmq.transport.curve import CurveKeys
 from strata_zmq.workers import writer_link
 
 if TYPE_CHECKING:
@@ -280,6 +283,22 @@ def test_closing_gives_up_what_cannot_be_finished_and_says_so(make_cluster: Make
     client.close(timeout_s=0.2)
     assert handle.wait(10.0) is False
     assert isinstance(handle.error, UnavailableError)
+
+
+def test_with_keys_a_save_works_and_strangers_are_not_heard(
+    make_cluster: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CurveKeys.create(tmp_path / "keys")
+    monkeypatch.setenv("STRATA_CURVE_KEYS", str(tmp_path / "keys"))
+    cluster = make_cluster()
+    told = cluster.writer("one").told
+    client = cluster.client(cluster.join()[0], chunk_bytes=16_384, share_memory=False)
+    assert_loads(cluster.store, client.save(state(0), step=1, epoch=0).result(30.0), 1)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+        stranger.linger = 0
+        stranger.connect(told["control"])
+        stranger.send(stream.encode_stream(stream.StreamOpen("s", "c", "w")))
+        assert not stranger.poll(500), "a stranger was answered"
 
 
 # ---- the process ----------------------------------------------------------------------------------------------------

@@ -321,6 +321,15 @@ def test_a_chunk_may_lie_in_memory_that_was_handed_over(peer: Peer) -> None:
     assert_serves(peer)
 
 
+def test_memory_goes_when_its_worker_does(peer: Peer, eventually: Callable[..., object]) -> None:
+    """A writer holds on to no memory of a worker that has ended."""
+    peer.open()
+    with hand_over(peer):
+        assert isinstance(peer.send(segment=1), stream.Durable)
+        peer.door.close()  # type: ignore[attr-defined]
+        eventually(lambda: isinstance(peer.send(segment=1), stream.Refused))
+
+
 def test_memory_of_one_client_is_not_anothers(peer: Peer) -> None:
     peer.open()
     other = peer.another()
