@@ -30,10 +30,12 @@ class CoordinatorConfig:
     supervisor_token: str = field(default_factory=lambda: os.environ.get("STRATA_SUPERVISOR_TOKEN", ""), repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("initial_workers", "min_workers", "max_workers", "keep_count"):
+        limits = dict.fromkeys(("initial_workers", "min_workers", "max_workers"), 1_000_000)
+        # A storage writer registers with the list of what is kept, in one message.
+        for name, limit in {**limits, "keep_count": 1000}.items():
             value = getattr(self, name)
-            if not 1 <= value <= 1_000_000:
-                raise InvalidArgumentError(f"{name} is {value}: it takes 1 to 1000000")
+            if not 1 <= value <= limit:
+                raise InvalidArgumentError(f"{name} is {value}: it takes 1 to {limit}")
         for name in ("lease_s", "heartbeat_s"):
             value = getattr(self, name)
             if not 0.05 <= value <= 86_400:

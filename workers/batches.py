@@ -7,6 +7,7 @@ with the shards of the new generation, so that model and data stay one history.
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -111,10 +112,8 @@ class BatchStream:
         timeout_s: float = 300.0,
         loader: Loader | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise InvalidArgumentError(f"batch_size is {batch_size}: it takes 1 or more samples")
-        if commit_every < 1:
-            raise InvalidArgumentError(f"commit_every is {commit_every}: it takes 1 or more batches")
+        batch_size = _count("batch_size", batch_size, "samples")
+        commit_every = _count("commit_every", commit_every, "batches")
         self._session = session
         self._trainer = trainer
         self._dataset_id = dataset_id
@@ -300,3 +299,14 @@ class BatchStream:
             for shard, cursor in zip(shards_from(reply), reply.cursors, strict=True)
             if cursor < shard.num_samples
         )
+
+
+def _count(field: str, value: object, what: str) -> int:
+    """Accept whole numbers of any kind, NumPy's included."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise InvalidArgumentError(f"{field} is {value!r}: it takes 1 or more {what}")
+    return number

@@ -23,6 +23,7 @@ from typing import Any, Self
 import msgspec
 import zmq
 
+from strata_zmq.domain.names import check_seconds
 from strata_zmq.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -115,7 +116,12 @@ class CoordinatorClient:
 
     def connect(self, timeout_s: float = 10.0) -> Self:
         """Wait until the coordinator has answered; raises UnavailableError, or the error it answered with."""
-        if not self._ready.wait(timeout_s):
+        try:
+            answered = self._ready.wait(check_seconds("timeout_s", timeout_s))
+        except InvalidArgumentError:
+            self.close()
+            raise
+        if not answered:
             self.close()
             raise UnavailableError(
                 f"no coordinator answers at {self.endpoint} within {timeout_s:g} s: "
@@ -150,7 +156,7 @@ class CoordinatorClient:
         """Send a request and return the future of its reply. An error reply is the future's exception."""
         future: Future[Any] = Future()
         if self._closing:
-            future.set_exception(UnavailableError("this client is closed"))
+            future.set_exception(self._link.failure or UnavailableError("this client is closed"))
             return future
         addressed = msgspec.structs.replace(message, seq=next(self._seqs))
         try:
@@ -168,8 +174,8 @@ class CoordinatorClient:
         A wait that the coordinator bounds itself (a barrier) carries its own limit in the message; here it gets a few
         seconds more, so that the coordinator's answer, which names who is missing, comes first.
         """
+        limit = check_seconds("timeout_s", timeout_s) + _ANSWER_SLACK_S
         future = self.submit(message)
-        limit = timeout_s + _ANSWER_SLACK_S
         try:
             return future.result(limit)
         except FutureTimeoutError:
@@ -424,7 +430,10 @@ def _send(dealer: zmq.Socket[bytes], message: Any) -> bool:
 def _check(message: wire.Request) -> None:
     """Refuse here what the coordinator could not read, so that the caller learns of it at once."""
     tag = message.__struct_config__.tag
-    data = encode(message)
+    try:
+        data = encode(message)
+    except (TypeError, OverflowError, UnicodeEncodeError) as error:
+        raise InvalidArgumentError(f"{tag} cannot be sent: {error}") from None
     if len(data) + _HEADER_MAX > MAX_REQUEST_BYTES:
         raise InvalidArgumentError(
             f"{tag} takes {len(data)} bytes, the limit is {MAX_REQUEST_BYTES - _HEADER_MAX}: "

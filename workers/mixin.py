@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from strata_zmq.domain.names import check_metadata
 from strata_zmq.errors import InvalidArgumentError
 
 from .batches import BatchStream
@@ -74,7 +75,13 @@ class WorkerMixin:
                 f"this worker is connected as {self.worker_id!r}: describe it before that, or deregister() first"
             )
         self.worker_id = worker_id or self.worker_id
-        self.worker_metadata = dict(self.worker_metadata if metadata is None else metadata)
+        self.worker_metadata = check_metadata("metadata", self.worker_metadata if metadata is None else metadata)
+        unknown = told.keys() - {"hostname", "port", "gpu_count", "memory_bytes"}
+        if unknown:
+            raise InvalidArgumentError(
+                f"describe({', '.join(sorted(unknown))}=...): a worker has hostname, port, gpu_count and memory_bytes; "
+                "put the rest into metadata"
+            )
         self.__told = told
 
     def connect(self, timeout_s: float = 300.0) -> Self:
@@ -240,6 +247,7 @@ class WorkerMixin:
         call cost; a failure shows there and in the log and does not stop training.
         """
         state = self._state()
+        texts = check_metadata("metadata", {} if metadata is None else metadata)
         if not state:
             raise InvalidArgumentError(
                 "save_checkpoint: nothing is tracked, so there is nothing to save; call track(model=..., "
@@ -254,7 +262,7 @@ class WorkerMixin:
                 state.capture(),
                 step=session.step if step is None else step,
                 epoch=session.epoch if epoch is None else epoch,
-                metadata=dict(metadata or {}),
+                metadata=texts,
             )
         finally:
             session.state = before

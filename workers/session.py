@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
+from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name, check_seconds
 from strata_zmq.errors import GenerationChangedError, InvalidArgumentError, StaleGenerationError
 from strata_zmq.protocol import messages as wire
 
@@ -167,7 +167,7 @@ class WorkerSession:
 
     def advance_epoch(self, *, timeout_s: float = 300.0) -> int:
         """Say that this worker has finished its epoch, wait for the others, and return the epoch that has begun."""
-        finished, deadline = self.epoch, time.monotonic() + timeout_s
+        finished, deadline = self.epoch, time.monotonic() + check_seconds("timeout_s", timeout_s)
         while True:
             left_s = max(deadline - time.monotonic(), 0.0)
             try:

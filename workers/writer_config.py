@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from typing import NoReturn
 
-from strata_zmq.domain.names import WORKER_NAME_MAX, check_name
+from strata_zmq.domain.names import WORKER_NAME_MAX, check_name, check_seconds
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.transport.endpoints import ipc_path, parse_endpoint
 
@@ -48,8 +48,7 @@ class WriterConfig:
                 f"--window-mib {self.window_bytes // MIB} and --inflight-mib {self.inflight_bytes_max // MIB}: "
                 "need 1 <= window <= inflight"
             )
-        if self.drain_s < 0:
-            raise InvalidArgumentError(f"--drain-s is {self.drain_s:g}: give 0 or more seconds")
+        check_seconds("--drain-s", self.drain_s)
 
     def endpoints(self) -> tuple[str, str]:
         """Return where to bind for chunks and for control."""

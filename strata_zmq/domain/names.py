@@ -17,6 +17,7 @@ __all__ = [
     "METADATA_TEXT_MAX",
     "PATH_MAX",
     "SAMPLES_MAX",
+    "SECONDS_MAX",
     "SEED_MAX",
     "SHARDS_MAX",
     "WORKER_NAME_MAX",
@@ -26,6 +27,7 @@ __all__ = [
     "check_not_negative",
     "check_path",
     "check_positive",
+    "check_seconds",
 ]
 
 WORKER_NAME_MAX = 128
@@ -37,6 +39,7 @@ SAMPLES_MAX = 2**48
 """Samples in one dataset: sums of per-sample figures stay far inside an int64."""
 SHARDS_MAX = 1_000_000
 """Shards in one dataset: ownership and ledger hold one array entry each, and a rebalance visits them all."""
+SECONDS_MAX = 30 * 86_400.0
 SEED_MAX = 2**63 - 1
 """Seeds fit the signed 64-bit integers of SQLite and of most other languages."""
 
@@ -94,6 +97,13 @@ def check_positive(field: str, value: object, maximum: int) -> int:
 def check_not_negative(field: str, value: object, maximum: int) -> int:
     """Accept an integer from 0 to `maximum`."""
     return _check_integer(field, value, 0, maximum)
+
+
+def check_seconds(field: str, value: object, maximum: float = SECONDS_MAX) -> float:
+    """Accept a finite number of seconds from 0 to `maximum`."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= maximum:
+        raise InvalidArgumentError(f"{field} is {_shown(value)}: give seconds from 0 to {maximum:g}")
+    return float(value)
 
 
 def check_dataset(

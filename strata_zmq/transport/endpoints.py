@@ -14,10 +14,10 @@ DEFAULT_BROADCAST_PORT = 50_052
 _UNIX_PATH_MAX = 107
 
 
-def parse_endpoint(text: str, *, field: str = "COORDINATOR_URL", default_port: int = DEFAULT_CONTROL_PORT) -> str:
+def parse_endpoint(text: object, *, field: str = "COORDINATOR_URL", default_port: int = DEFAULT_CONTROL_PORT) -> str:
     """Return a ZeroMQ endpoint for `host`, `host:port`, `tcp://host:port` or `ipc:///path`."""
     way_out = f"write host:port, tcp://host:port or ipc:///path, for example localhost:{default_port}"
-    if not text or "\0" in text:
+    if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidArgumentError(f"{field} is {text!r}: {way_out}")
     if text.startswith("ipc://"):
         path = text.removeprefix("ipc://")

@@ -56,8 +56,9 @@ class RunOptions:
         _within("--max-restarts", self.limits.worker_restarts, 0, 1_000_000)
         _within("--port", self.port, 0, 65_534)
         _within("--grace", self.limits.grace_s, 0, 86_400)
-        _within("--keep", self.keep_count, 1, 1_000_000)
+        _within("--keep", self.keep_count, 1, 1000)
         _within("--lease", self.lease_s, 0.1, 86_400)
+        _within("--progress-interval", self.progress_interval_s, 0.1, 86_400)
         if self.job and not _JOB.fullmatch(self.job):
             raise InvalidArgumentError(f"--job {self.job!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ . -")
         if self.module:
