@@ -33,7 +33,8 @@ def parse_endpoint(text: object, *, field: str = "COORDINATOR_URL", default_port
         port = default_port if parts.port is None else parts.port
     except ValueError as error:
         raise InvalidArgumentError(f"{field} {text!r}: {error}; {way_out}") from None
-    if parts.scheme != "tcp" or not parts.hostname or parts.path or parts.query:
+    unused = parts.path or parts.query or parts.fragment or parts.username is not None
+    if parts.scheme != "tcp" or not parts.hostname or unused or any(map(str.isspace, parts.hostname)):
         raise InvalidArgumentError(f"{field} {text!r} is no endpoint: {way_out}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"tcp://{'127.0.0.1' if host == 'localhost' else host}:{port}"

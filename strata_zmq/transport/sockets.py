@@ -80,29 +80,27 @@ def open_socket(
 def bind(socket: zmq.Socket[bytes], endpoint: str, *, field: str = "endpoint") -> str:
     """Bind and return the endpoint as bound (a port 0 or * is resolved).
 
-    An ipc endpoint's folder is made with mode 0700, and a socket file that nobody listens on any more is replaced.
+    An ipc endpoint's folder is made with mode 0700, and a socket file that nobody listens on any more is replaced; one
+    that somebody listens on, or a file that is no socket, is an error.
     """
     secured = bool(socket.getsockopt(zmq.CURVE_SERVER))
     check_bindable(endpoint, secured=secured, field=field)
     path = ipc_path(endpoint)
     if path is not None:
-        _prepare_ipc(Path(path), field)
+        _prepare_ipc(endpoint, Path(path), field)
+    _allow_ipv6(socket, endpoint)
     try:
-        socket.bind(
-            endpoint.replace(":0", ":*") if endpoint.startswith("tcp://") and endpoint.endswith(":0") else endpoint
-        )
+        socket.bind(f"{endpoint[:-1]}*" if endpoint.startswith("tcp://") and endpoint.endswith(":0") else endpoint)
     except zmq.ZMQError as error:
         if error.errno == errno.EADDRINUSE:
-            raise UnavailableError(
-                f"{field} {endpoint!r} is in use by another process: stop it, or choose another port (0 takes a "
-                "free one)"
-            ) from None
+            raise _in_use(field, endpoint, "another port (0 takes a free one)") from None
         raise UnavailableError(f"{field} {endpoint!r} cannot be bound: {error}") from None
     return last_endpoint(socket)
 
 
 def connect(socket: zmq.Socket[bytes], endpoint: str, *, field: str = "COORDINATOR_URL") -> None:
     """Connect; a malformed endpoint is an InvalidArgumentError. That nobody listens shows only later."""
+    _allow_ipv6(socket, endpoint)
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
@@ -130,7 +128,17 @@ def raise_file_limit(needed: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def _prepare_ipc(path: Path, field: str) -> None:
+def _allow_ipv6(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    # Only for numeric addresses: names keep resolving as they did.
+    if endpoint.startswith("tcp://["):
+        socket.setsockopt(zmq.IPV6, 1)
+
+
+def _in_use(field: str, endpoint: str, instead: str) -> UnavailableError:
+    return UnavailableError(f"{field} {endpoint!r} is in use by another process: stop it, or choose {instead}")
+
+
+def _prepare_ipc(endpoint: str, path: Path, field: str) -> None:
     folder = path.parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -141,8 +149,13 @@ def _prepare_ipc(path: Path, field: str) -> None:
         raise InvalidArgumentError(
             f"{field}: others can reach the folder {str(folder)!r}; use one that is yours alone (chmod 700 {folder})"
         )
-    if path.is_socket() and not _is_listening(path):
+    # libzmq unlinks whatever is at the path before it binds: a live peer's address, or somebody's file.
+    if path.is_socket():
+        if _is_listening(path):
+            raise _in_use(field, endpoint, "another path")
         path.unlink(missing_ok=True)
+    elif path.exists() or path.is_symlink():
+        raise InvalidArgumentError(f"{field} {endpoint!r}: {str(path)!r} exists and is no socket: choose another path")
 
 
 def _is_listening(path: Path) -> bool:
