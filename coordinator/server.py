@@ -49,7 +49,6 @@ class Server:
         raise_file_limit(4096)
         self._journal = Journal(config.journal)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._context.setsockopt(zmq.MAX_SOCKETS, 4096)
         keys = CurveKeys.load(config.curve_keys) if config.curve_keys else None
         self._gate = accept_job_key_only(self._context, keys) if keys else None
         self._encoder = ReplyEncoder()

@@ -58,7 +58,7 @@ def connected(endpoint: str, count: int) -> Iterator[Sockets]:
     """
     raise_file_limit(2 * _FILES_PER_SOCKET * count + 512)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    context.setsockopt(zmq.MAX_SOCKETS, count + 16)
+    context.set(zmq.MAX_SOCKETS, count + 16)
     try:
         sockets: Sockets = []
         for _ in range(count):
