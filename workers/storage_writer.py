@@ -6,7 +6,6 @@ decides nothing about when a checkpoint is complete.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -14,7 +13,6 @@ import signal
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +31,7 @@ from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
 from strata_zmq.transport.endpoints import ipc_path
 from strata_zmq.transport.sockets import CONTROL, STREAM, bind, open_socket
 
+from .chunk_sink import ChunkSink, Outcome, refusal
 from .committer import Committer
 from .segment_door import SegmentDoor
 from .session import boot_id
@@ -44,7 +43,6 @@ log = logging.getLogger("strata.writer")
 
 _POLL_MS = 200
 _DRAIN_MESSAGES_MAX = 64
-_WRITES_AT_ONCE = 4
 _SILENT_S = 2.5
 
 
@@ -53,15 +51,6 @@ class _Stream:
     connection: bytes
     client: str
     heard_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What became of one chunk: its answer, and how much credit is free again. `written`: it went to the storage."""
-
-    nbytes: int
-    answer: stream.Durable | stream.Refused
-    written: bool
 
 
 class StorageWriter:
@@ -73,10 +62,8 @@ class StorageWriter:
         self._stopping = False
         self._streams: dict[str, _Stream] = {}
         self._credits = CreditGrantor(config.inflight_bytes_max, config.window_bytes)
-        self._outcomes: deque[_Outcome] = deque()
         self._segments_ready: deque[tuple[str, int]] = deque()
         self._writing = 0
-        self._gate_writes = asyncio.Semaphore(_WRITES_AT_ONCE)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._background = BackgroundLoop("strata-writer-storage")
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -96,6 +83,7 @@ class StorageWriter:
         self._gate = accept_job_key_only(self._context, keys) if keys else None
         self._store = CheckpointStore(open_storage(config.path))
         self._background.run(self._store.storage.prepare())
+        self._sink = ChunkSink(self._store, self._background, self._poke)
         data, control = config.endpoints()
         self._pull = open_socket(self._context, zmq.PULL, STREAM, keys=keys, server=True)
         self._bound.append(bind(self._pull, data, field="--listen"))
@@ -159,8 +147,9 @@ class StorageWriter:
                 if held.client == client:
                     self._send(held.connection, stream.SegmentReady(client, number))
         self._take_chunks()
-        while self._outcomes:
-            self._settle(self._outcomes.popleft())
+        while self._sink.outcomes:
+            self._writing -= 1
+            self._settle(self._sink.outcomes.popleft())
 
     def _take_requests(self) -> None:
         for _ in range(_DRAIN_MESSAGES_MAX):
@@ -231,7 +220,7 @@ class StorageWriter:
             self.counters["chunks_refused"] += 1
             log.warning("a chunk of %s was refused: %s", header.checkpoint_id, error)
             if held is not None:
-                self._send(held.connection, _refusal(header, error))
+                self._send(held.connection, refusal(header, error))
             return
         if held is None:
             return
@@ -239,19 +228,18 @@ class StorageWriter:
         try:
             data = self._bytes_of(header, held, frames)
         except StrataError as error:
-            self._outcomes.append(_Outcome(header.nbytes, _refusal(header, error), written=False))
+            self._settle(Outcome(header.nbytes, refusal(header, error)))
             return
         self._writing += 1
-        self._background.submit(self._write(header, data))
+        self._sink.put(header, data, shared=header.segment != 0)
 
-    def _bytes_of(self, header: stream.ChunkHeader, held: _Stream, frames: list[zmq.Frame]) -> Callable[[], Any]:
-        """Return what gives the chunk's bytes; called when it is the chunk's turn to be written."""
+    def _bytes_of(self, header: stream.ChunkHeader, held: _Stream, frames: list[zmq.Frame]) -> memoryview:
+        """Return where the chunk's bytes are."""
         if header.segment == 0:
             if len(frames) != 1 or len(frames[0].buffer) != header.nbytes:
                 sizes = [len(frame.buffer) for frame in frames]
                 raise ProtocolError(f"chunk {header.seq}: one frame of {header.nbytes} bytes is expected, got {sizes}")
-            buffer = frames[0].buffer
-            return lambda: buffer
+            return frames[0].buffer
         if frames:
             raise ProtocolError(f"chunk {header.seq}: it names segment {header.segment} and brings bytes as well")
         segment = self._door.find(held.client, header.segment) if self._door is not None else None
@@ -262,38 +250,11 @@ class StorageWriter:
                 f"chunk {header.seq}: bytes {header.offset} to {header.offset + header.nbytes} of a segment of "
                 f"{segment.size}"
             )
-        # Copied before it is verified: the worker may use its memory again once another writer has the chunk, and what
-        # is written has to be what was verified.
-        view = segment.view[header.offset : header.offset + header.nbytes]
-        return lambda: bytes(view)
+        return segment.view[header.offset : header.offset + header.nbytes]
 
-    async def _write(self, header: stream.ChunkHeader, data: Callable[[], Any]) -> None:
-        answer: stream.Durable | stream.Refused
-        try:
-            async with self._gate_writes:
-                answer = await self._store_chunk(header, await asyncio.to_thread(data))
-        except StrataError as error:
-            log.warning("a chunk of %s was not stored: %s", header.checkpoint_id, error)
-            answer = _refusal(header, error)
-        except Exception as error:
-            log.exception("a chunk of %s was not stored", header.checkpoint_id)
-            answer = _refusal(header, StrataError(f"unexpected {type(error).__name__} in the writer; see its log"))
-        self._outcomes.append(_Outcome(header.nbytes, answer, written=True))
-        self._poke()
-
-    async def _store_chunk(self, header: stream.ChunkHeader, data: Any) -> stream.Durable:
-        if header.kind == "index":
-            key, digest = await self._store.write_encoded_index(
-                header.checkpoint_id, header.rank, bytes(data), header.digest
-            )
-            return stream.Durable(header.stream, header.seq, key, digest)
-        record = await self._store.write_chunk(header.checkpoint_id, header.rank, header.number, data, header.digest)
-        return stream.Durable(header.stream, header.seq, record.key, record.digest)
-
-    def _settle(self, outcome: _Outcome) -> None:
+    def _settle(self, outcome: Outcome) -> None:
         durable = isinstance(outcome.answer, stream.Durable)
         self.counters["chunks_durable" if durable else "chunks_refused"] += 1
-        self._writing -= outcome.written
         held = self._streams.get(outcome.answer.stream)
         if held is not None:
             self._send(held.connection, outcome.answer)
@@ -320,7 +281,7 @@ class StorageWriter:
                 self._end_stream(name)
 
     def _idle(self) -> bool:
-        return not self._writing and not self._outcomes and (self._committer is None or self._committer.idle)
+        return not self._writing and (self._committer is None or self._committer.idle)
 
     def _send(self, connection: bytes, reply: stream.StreamReply) -> bool:
         """Send a reply; False when its receiver is gone, or too slow to read what it is sent."""
@@ -356,10 +317,6 @@ class StorageWriter:
         self._context.destroy(linger=200)
         os.close(self._wake)
         self._wake = -1
-
-
-def _refusal(header: stream.ChunkHeader, error: StrataError) -> stream.Refused:
-    return stream.Refused(header.stream, header.seq, error.code, str(error)[:4096])
 
 
 def _pidfd(pid: int) -> int | None:
