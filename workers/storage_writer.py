@@ -23,7 +23,7 @@ import zmq
 from strata_zmq.checkpoint.background import BackgroundLoop
 from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.domain.credit import CreditGrantor
-from strata_zmq.errors import InvalidArgumentError, NotFoundError, ProtocolError, StrataError
+from strata_zmq.errors import InvalidArgumentError, NotFoundError, ProtocolError, ResourceExhaustedError, StrataError
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol import stream
 from strata_zmq.storage import open_storage
@@ -44,6 +44,7 @@ log = logging.getLogger("strata.writer")
 _POLL_MS = 200
 _DRAIN_MESSAGES_MAX = 64
 _SILENT_S = 2.5
+_STREAMS_MAX = 10_000
 
 
 @dataclass(slots=True)
@@ -135,6 +136,7 @@ class StorageWriter:
         finally:
             if supervisor is not None:
                 os.close(supervisor)
+            log.info("ended: %s", ", ".join(f"{n} {name}" for name, n in sorted(self.counters.items())) or "no chunks")
             self._close()
 
     # ---- one turn of the loop -----------------------------------------------------------------------------------
@@ -172,6 +174,8 @@ class StorageWriter:
         if isinstance(request, stream.StreamOpen):
             if name in self._streams:
                 raise InvalidArgumentError(f"stream {name!r} is open: give every stream its own name")
+            if len(self._streams) >= _STREAMS_MAX:
+                raise ResourceExhaustedError(f"{_STREAMS_MAX} streams are open here: start another writer")
             self._streams[name] = _Stream(connection, request.client, now)
             granted = self._credits.open(name)
             self._send(
