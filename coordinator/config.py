@@ -6,10 +6,13 @@ import os
 import secrets
 from dataclasses import dataclass, field
 
+from strata_zmq.domain.names import check_name
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.transport.endpoints import DEFAULT_BROADCAST_PORT, DEFAULT_CONTROL_PORT, parse_endpoint
 
 __all__ = ["CoordinatorConfig"]
+
+_JOB_NAME_MAX = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,10 @@ class CoordinatorConfig:
             value = getattr(self, name)
             if not 1 <= value <= limit:
                 raise InvalidArgumentError(f"{name} is {value}: it takes 1 to {limit}")
+        for name in ("initial_workers", "min_workers"):
+            if (value := getattr(self, name)) > self.max_workers:
+                raise InvalidArgumentError(f"{name} is {value} and max_workers {self.max_workers}: nobody could begin")
+        check_name("job", self.job, _JOB_NAME_MAX)
         for name in ("lease_s", "heartbeat_s"):
             value = getattr(self, name)
             if not 0.05 <= value <= 86_400:

@@ -47,9 +47,9 @@ class Server:
     def __init__(self, config: CoordinatorConfig) -> None:
         self.config = config
         raise_file_limit(4096)
+        keys = CurveKeys.load(config.curve_keys) if config.curve_keys else None
         self._journal = Journal(config.journal)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        keys = CurveKeys.load(config.curve_keys) if config.curve_keys else None
         self._gate = accept_job_key_only(self._context, keys) if keys else None
         self._encoder = ReplyEncoder()
         self._stopping = False
@@ -65,23 +65,13 @@ class Server:
 
     def serve(self) -> None:
         """Serve until `stop`; raises StorageError if the journal cannot be written."""
-        router, core = self._router, self._core
-        self._perform(core.start(time.monotonic()))
-        history = core.history
-        log.info(
-            "serving job %s, term %d, generation %d, epoch %d, %d datasets, %d checkpoints, on %s",
-            self.config.job,
-            history.term,
-            history.generation,
-            history.epoch,
-            len(history.datasets),
-            len(history.checkpoints),
-            self.control_endpoint,
-        )
+        core = self._core
         pulse_at = 0.0
         poller = zmq.Poller()
-        poller.register(router, zmq.POLLIN)
+        poller.register(self._router, zmq.POLLIN)
         try:
+            self._perform(core.start(time.monotonic()))
+            self._tell_log()
             while not self._stopping:
                 batch = self._drain() if poller.poll(POLL_MS) else []
                 now = time.monotonic()
@@ -95,6 +85,19 @@ class Server:
     def stop(self) -> None:
         """Ask the loop to end; safe in a signal handler."""
         self._stopping = True
+
+    def _tell_log(self) -> None:
+        history = self._core.history
+        log.info(
+            "serving job %s, term %d, generation %d, epoch %d, %d datasets, %d checkpoints, on %s",
+            self.config.job,
+            history.term,
+            history.generation,
+            history.epoch,
+            len(history.datasets),
+            len(history.checkpoints),
+            self.control_endpoint,
+        )
 
     def _drain(self) -> list[Received]:
         """Take what has arrived, at most DRAIN_MAX messages, and answer what cannot be read."""
