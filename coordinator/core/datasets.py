@@ -81,7 +81,7 @@ class Datasets:
         history = self._world.history
         dataset = self._dataset(request.dataset_id)
         worker_id = request.worker_id or self._rendezvous.caller(session).worker_id
-        if worker_id not in history.member_ids:
+        if worker_id not in history.ranks:
             members = ", ".join(history.member_ids[:20]) or "nobody"
             raise NotFoundError(f"worker_id {worker_id!r} is not a member; the members are {members}")
         epoch = history.epoch if request.epoch < 0 else request.epoch

@@ -159,7 +159,7 @@ class History:
         """Checkpoints of lower terms belong to another journal's history, whose generations count anew."""
         self.generation = 0
         self.formed = False
-        self.members: tuple[MemberRecord, ...] = ()
+        self.members = ()
         self.joined: tuple[str, ...] = ()
         self.left: tuple[str, ...] = ()
         """Who made the last difference to the membership."""
@@ -188,9 +188,17 @@ class History:
         }
 
     @property
-    def member_ids(self) -> tuple[str, ...]:
-        """The members in rank order."""
-        return tuple(member.worker_id for member in self.members)
+    def members(self) -> tuple[MemberRecord, ...]:
+        """The members of the generation, in rank order."""
+        return self._members
+
+    @members.setter
+    def members(self, members: tuple[MemberRecord, ...]) -> None:
+        self._members = members
+        self.ranks = {member.worker_id: rank for rank, member in enumerate(members)}
+        """Rank by worker id; every arrival looks its sender up."""
+        self.member_ids = tuple(self.ranks)
+        """The members' ids, in rank order."""
 
     def apply(self, record: Record) -> None:
         """Move the state on by one record."""

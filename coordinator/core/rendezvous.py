@@ -131,7 +131,7 @@ class Rendezvous:
         """Answer with the membership after `after`, now or when it forms."""
         worker = self.caller(session)
         history = self._world.history
-        if history.formed and history.generation > request.after and worker.worker_id in history.member_ids:
+        if history.formed and history.generation > request.after and worker.worker_id in history.ranks:
             self._tell(session, request.seq)
             return
         before, _ = self._waiting.get(worker.worker_id, (None, 0))
@@ -198,7 +198,7 @@ class Rendezvous:
         history = self._world.history
         if not history.formed or generation != history.generation:
             raise self._world.membership_error(what)
-        if worker.worker_id not in history.member_ids:
+        if worker.worker_id not in history.ranks:
             raise StaleGenerationError(
                 f"{what}: worker {worker.worker_id!r} is not in generation {history.generation} yet"
             )
@@ -252,7 +252,7 @@ class Rendezvous:
         )
         self._on_change()
         for worker_id, (parked, after) in list(self._waiting.items()):
-            if history.generation > after and worker_id in history.member_ids:
+            if history.generation > after and worker_id in history.ranks:
                 del self._waiting[worker_id]
                 self._tell(parked.session, parked.seq)
 
@@ -285,7 +285,8 @@ class Rendezvous:
 
     def _record(self, worker: Worker) -> MemberRecord:
         history = self._world.history
-        since = [member.since_commit for member in history.members if member.incarnation == worker.incarnation]
+        rank = history.ranks.get(worker.worker_id)
+        before = history.members[rank] if rank is not None else None
         return MemberRecord(
             worker.worker_id,
             worker.incarnation,
@@ -294,19 +295,18 @@ class Rendezvous:
             worker.gpu_count,
             worker.memory_bytes,
             worker.metadata,
-            since[0] if since else history.commit_index,
+            before.since_commit if before and before.incarnation == worker.incarnation else history.commit_index,
         )
 
     def _tell(self, session: Session, seq: int) -> None:
         history = self._world.history
-        members = history.member_ids
         worker = self.caller(session)
         self._world.reply(
             session,
             seq,
             Membership,
-            members=list(members),
-            rank=members.index(worker.worker_id),
+            members=list(history.member_ids),
+            rank=history.ranks[worker.worker_id],
             epoch=history.epoch,
             commit_index=history.commit_index,
             joined=list(history.joined),

@@ -58,7 +58,7 @@ class Restores:
         """Go back, unless a member remembers what came after the checkpoint: then the caller takes its state."""
         world, history = self._world, self._world.history
         worker = self._rendezvous.caller(session)
-        if not history.formed or worker.worker_id not in history.member_ids:
+        if not history.formed or worker.worker_id not in history.ranks:
             raise world.membership_error(f"restore of {request.checkpoint_id!r}")
         position = _read(request.ledger)
         self._check_datasets(position)

@@ -18,7 +18,6 @@ _ROWS_MAX = 10_000
 def report(world: World, barriers: Barriers, need: int, session: Session, seq: int) -> None:
     """Answer GET_STATUS."""
     history = world.history
-    ranks = {worker: rank for rank, worker in enumerate(history.member_ids)}
     skews_ms = sorted(skew * 1000 for skew in barriers.skews_s)
     world.reply(
         session,
@@ -30,7 +29,7 @@ def report(world: World, barriers: Barriers, need: int, session: Session, seq: i
         workers=[
             WorkerRow(
                 worker_id=worker.worker_id,
-                rank=ranks.get(worker.worker_id, -1),
+                rank=history.ranks.get(worker.worker_id, -1),
                 state=worker.state,
                 step=worker.step,
                 epoch=worker.epoch,

@@ -64,9 +64,10 @@ def rank_order(previous: Sequence[str], live: Iterable[str]) -> tuple[str, ...]:
 
 def quorum(previous: Sequence[str], live: Iterable[str], *, need: int) -> Quorum | QuorumPending:
     """Decide whether `live` workers make a generation, given the members of the one before and how many it needs."""
-    members = rank_order(previous, live)
-    if len(members) < max(need, 1):
-        return QuorumPending(need=max(need, 1), have=len(members))
+    alive, need = set(live), max(need, 1)
+    if len(alive) < need:
+        return QuorumPending(need=need, have=len(alive))
+    members = rank_order(previous, alive)
     before, after = set(previous), set(members)
     return Quorum(
         members=members,
