@@ -36,7 +36,7 @@ WRITERS = ["s0", "s1"]
 
 def picture(history: History) -> dict[str, Any]:
     """Everything in a history, as values that can be compared."""
-    return {name: plain(value) for name, value in vars(history).items() if not name.startswith("_")}
+    return {name: plain(value) for name, value in vars(history).items() if name != "_appliers"}
 
 
 def plain(value: Any) -> Any:
