@@ -73,6 +73,9 @@ class Trainer(Protocol):
     def on_membership(self, membership: Membership) -> None:
         """Bring this rank's state in line with the others' of a new generation."""
 
+    def stand_by(self, membership: Membership) -> None:
+        """Learn that a new generation cannot agree on its state yet: the others are past the loop already."""
+
     def remember(self) -> None:
         """Keep the state as the one to return to."""
 
@@ -284,6 +287,8 @@ class BatchStream:
                 if self._remaining:
                     self._trainer.on_membership(session.membership)
                     self._trainer.remember()
+                else:
+                    self._trainer.stand_by(session.membership)
             except (GenerationChangedError, StaleGenerationError):
                 continue
             return

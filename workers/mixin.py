@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from strata_zmq.domain.names import check_metadata
-from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.errors import GenerationChangedError, InvalidArgumentError
 
 from .batches import BatchStream
 from .session import WorkerIdentity, WorkerSession
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from .checkpoint_client import CheckpointClient, CheckpointHandle
 
 __all__ = ["ShardView", "WorkerMixin"]
+
+log = logging.getLogger("strata.worker")
 
 _BEGINNING = json.dumps({"epoch": 0, "commit_index": 0, "datasets": {}}).encode()
 
@@ -256,14 +259,13 @@ class WorkerMixin:
         session = self.session
         if self.__stream is not None:
             self.__stream.settle()
+        step = session.step if step is None else step
+        epoch = session.epoch if epoch is None else epoch
+        if self.__hooks is not None and self.__hooks.is_behind(session.generation):
+            return self._not_saved(step, epoch)
         before, session.state = session.state, "CHECKPOINTING"
         try:
-            return self._checkpoint_client().save(
-                state.capture(),
-                step=session.step if step is None else step,
-                epoch=session.epoch if epoch is None else epoch,
-                metadata=texts,
-            )
+            return self._checkpoint_client().save(state.capture(), step=step, epoch=epoch, metadata=texts)
         finally:
             session.state = before
 
@@ -347,6 +349,20 @@ class WorkerMixin:
             loaders[key] = Loader(reader, batch_rows=batch_rows)
         return loaders[key]
 
+    def _not_saved(self, step: int, epoch: int) -> CheckpointHandle:
+        """Return the handle of a save that was not begun: what it would hold is not what history says."""
+        from .checkpoint_client import CheckpointHandle
+
+        error = GenerationChangedError(
+            f"the checkpoint of step {step} is not saved: generation {self.generation} began when the data of epoch "
+            f"{epoch} was done, and its members agree on their state when the next loop over batches begins; save then",
+            generation=self.generation,
+        )
+        log.warning("%s", error)
+        handle = CheckpointHandle(step, epoch)
+        handle.end(error)
+        return handle
+
     def _checkpoint_client(self) -> CheckpointClient:
         if self.__checkpoints is None:
             from .checkpoint_client import CheckpointClient
@@ -362,11 +378,20 @@ class _Hooks:
         self._worker = worker
         self._state = state
         self._announced = 0
+        self._stands_by = False
 
     def on_membership(self, membership: Membership) -> None:
         if membership.generation != self._announced:
             self._worker.on_membership(membership)
             self._announced = membership.generation
+        self._stands_by = False
+
+    def stand_by(self, membership: Membership) -> None:
+        self._stands_by = membership.generation != self._announced
+
+    def is_behind(self, generation: int) -> bool:
+        """Whether the state may be older than the history of the adopted generation."""
+        return self._stands_by or self._announced not in {0, generation}
 
     def remember(self) -> None:
         if self._state:

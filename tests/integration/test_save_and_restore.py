@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from strata_zmq import CheckpointManager, TrainingOrchestrator
 from strata_zmq.domain.shuffle import checksum, dataset_checksum
+from strata_zmq.errors import GenerationChangedError
 
 TOTAL = 100
 
@@ -97,3 +99,27 @@ def test_every_save_of_a_loop_is_committed_and_the_newest_are_kept(
         for number, one in enumerate(kept, start=3):
             model = manager.load(one.checkpoint_id, rank=0)["model"]
             assert int(model[0]) == number * dataset_checksum(TOTAL) % 2**64
+
+
+def test_a_rank_that_came_too_late_for_the_epoch_saves_nothing_wrong(coordinator: Any, store: Path) -> None:
+    """Who joins when an epoch's data is finished has no model yet: its save, and the others' of that moment, say so."""
+    with SumWorker(coordinator.url, "old") as old:
+        for batch in old.batches("numbers", 50):
+            old.learn(batch)
+        with SumWorker(coordinator.url, "new") as new, ThreadPoolExecutor() as pool:
+            assert list(new.batches("numbers", 50, timeout_s=30)) == []
+            for worker in (new, old):
+                save = worker.save_checkpoint()
+                assert save.wait(30.0) is False
+                assert isinstance(save.error, GenerationChangedError)
+
+            def next_epoch(worker: SumWorker) -> Any:
+                assert worker.advance_epoch(timeout_s=30) == 1
+                for batch in worker.batches("numbers", 50, timeout_s=30):
+                    worker.learn(batch)
+                return worker.save_checkpoint()
+
+            saves = list(pool.map(next_epoch, (old, new)))
+            assert all(save.wait(30.0) for save in saves), [save.error for save in saves]
+    with CheckpointManager(store) as manager:
+        assert [one.epoch for one in manager.all_checkpoints()] == [1]
