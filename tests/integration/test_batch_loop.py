@@ -136,6 +136,22 @@ def test_each_generation_is_announced_once_to_every_rank(coordinator: Any, event
     assert {tuple(one.joined) for _, one in told if one.generation == 2} == {("new",)}
 
 
+def test_loops_within_a_generation_are_not_announced_again(coordinator: Any) -> None:
+    """A second dataset or a new epoch is no change of membership: nobody has to agree on anything."""
+    told: list[int] = []
+
+    class Trainer(TrainingOrchestrator):
+        def on_membership(self, membership: Membership) -> None:
+            told.append(membership.generation)
+
+    with Trainer(coordinator.url, "worker-0") as worker:
+        for name in ("numbers", "letters"):
+            worker.register_dataset(name, total_samples=TOTAL, shard_size=10)
+        for _ in worker.epochs(2):
+            assert sum(len(batch) for name in ("numbers", "letters") for batch in worker.batches(name, 50)) == 2 * TOTAL
+    assert told == [1]
+
+
 def test_samples_come_with_their_batch_through_changes(coordinator: Any, tmp_path: Path) -> None:
     """With a reader the arrays are those of the ids, also after a newcomer has made what was read ahead void."""
     np.save(tmp_path / "x.npy", np.arange(TOTAL * 3).reshape(TOTAL, 3))
