@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
@@ -82,6 +83,8 @@ class CheckpointHandle:
     durable_s: float = 0.0
     error: StrataError | None = None
     _ended: threading.Event = field(default_factory=threading.Event)
+    waits_for: Callable[[], tuple[str, ...]] = tuple
+    """Asks the coordinator whose bytes are not durable yet."""
 
     @property
     def done(self) -> bool:
@@ -101,10 +104,11 @@ class CheckpointHandle:
     def wait(self, timeout_s: float = 300.0) -> bool:
         """Wait for the end of the save and return `durable`; DeadlineExceededError if it takes longer."""
         if not self._ended.wait(timeout_s):
+            missing = self.waits_for()
             raise DeadlineExceededError(
-                f"the checkpoint of step {self.step} is not durable after {timeout_s:g} s: wait longer, or look at "
-                "the storage writers and the other ranks",
-                missing=(self.checkpoint_id or "coordinator",),
+                f"the checkpoint of step {self.step} is not durable after {timeout_s:g} s, missing: "
+                f"{', '.join(missing[:20])}; wait longer, or look at them: every rank has to save this step",
+                missing=missing,
             )
         return self.durable
 
@@ -144,7 +148,7 @@ class CheckpointClient:
         self._links = WriterLinks(session.identity.worker_id, share_memory=share_memory)
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
-        self._busy = False
+        self._carried: CheckpointHandle | None = None
         self._closing = False
         self._cancel = False
         self._thread = threading.Thread(target=self._run, name="strata-checkpoint-stream", daemon=True)
@@ -179,6 +183,7 @@ class CheckpointClient:
             generation=self._session.generation,
         )
         handle = CheckpointHandle(step, epoch)
+        handle.waits_for = lambda: self._whom_it_waits_for(handle)
         try:
             snapshot = take_snapshot(data, self._pool, chunk_bytes=self._chunk_bytes, timeout_s=self._timeout_s)
         except (DeadlineExceededError, ResourceExhaustedError) as error:
@@ -199,12 +204,26 @@ class CheckpointClient:
     def wait_pending(self, timeout_s: float = 300.0) -> None:
         """Wait until every save has ended, well or not; DeadlineExceededError if that takes longer."""
         with self._changed:
-            if not self._changed.wait_for(lambda: not self._jobs and not self._busy, timeout_s):
-                raise DeadlineExceededError(
-                    f"{len(self._jobs) + self._busy} checkpoints are not durable after {timeout_s:g} s: wait longer, "
-                    "or look at the storage writers and the other ranks",
-                    missing=("writers",),
-                )
+            if self._changed.wait_for(lambda: not self._jobs and self._carried is None, timeout_s):
+                return
+            late = [job.handle for job in self._jobs]
+            late = late if self._carried is None else [self._carried, *late]
+        missing = self._whom_it_waits_for(late[0])
+        raise DeadlineExceededError(
+            f"{len(late)} checkpoints are not durable after {timeout_s:g} s, that of step {late[0].step} misses "
+            f"{', '.join(missing[:20])}: wait longer, or look at them",
+            missing=missing,
+        )
+
+    def _whom_it_waits_for(self, handle: CheckpointHandle) -> tuple[str, ...]:
+        """Ask the coordinator which ranks of a save are not durable; it may be the coordinator itself."""
+        if not handle.checkpoint_id:
+            return ("coordinator",)
+        try:
+            status: wire.Status = self._session.client.request(wire.GetStatus(), 2.0)
+        except StrataError:
+            return ("coordinator",)
+        return tuple(status.checkpoint_waits.get(handle.checkpoint_id, ())) or ("writers",)
 
     def close(self, timeout_s: float = 60.0) -> None:
         """Wait for the saves under way, give up what is not done in time, and free everything. Again is harmless."""
@@ -231,10 +250,10 @@ class CheckpointClient:
                     if not self._jobs:
                         return
                     job = self._jobs.popleft()
-                    self._busy = True
+                    self._carried = job.handle
                 self._carry(job)
                 with self._changed:
-                    self._busy = False
+                    self._carried = None
                     self._changed.notify_all()
         finally:
             self._links.close()

@@ -109,6 +109,8 @@ class CoordinatorClient:
         self._link = _Link()
         self._ready = threading.Event()
         self._closing = False
+        self._ended = False
+        self._waking = threading.Lock()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._thread = threading.Thread(target=self._run, name="strata-client", daemon=True)
@@ -164,8 +166,12 @@ class CoordinatorClient:
         except InvalidArgumentError as error:
             future.set_exception(error)
             return future
-        self._outbox.append(_Pending(addressed, future))
-        self._poke()
+        with self._waking:
+            if not self._ended:
+                self._outbox.append(_Pending(addressed, future))
+                os.eventfd_write(self._wake, 1)
+                return future
+        future.set_exception(self._link.failure or UnavailableError("this client is closed"))
         return future
 
     def request(self, message: wire.Request, timeout_s: float = 30.0) -> Any:
@@ -209,10 +215,10 @@ class CoordinatorClient:
     # ---- the thread
 
     def _poke(self) -> None:
-        try:
-            os.eventfd_write(self._wake, 1)
-        except OSError:
-            log.debug("the client's thread has ended")
+        """Wake the thread, unless it has ended: its descriptor's number may be somebody else's by then."""
+        with self._waking:
+            if not self._ended:
+                os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
         dealer = open_socket(self._context, zmq.DEALER, REPLIES, keys=self._keys)
@@ -244,7 +250,9 @@ class CoordinatorClient:
             dealer.close()
             subscriber.close()
             self._context.term()
-            os.close(self._wake)
+            with self._waking:
+                self._ended = True
+                os.close(self._wake)
             self._drop(UnavailableError("the connection to the coordinator was closed"))
 
     def _poll_ms(self, now: float) -> int:

@@ -52,6 +52,8 @@ class Checkpoints:
         self._waiting: dict[str, dict[int, Parked]] = {}
         self._commits: dict[str, _Commit] = {}
         self._opened_at: dict[str, float] = {}
+        # Where there were writers, one that is gone for a moment is waited for.
+        self._had_writers = bool(world.history.checkpoints or world.history.open_checkpoints)
         self._done: deque[str] = deque(maxlen=_DONE_MAX)
         """Committed in this life, retired ones included: what comes late about them changes nothing."""
 
@@ -76,6 +78,7 @@ class Checkpoints:
             )
         writer = Writer(info, session, world.now + world.config.lease_s)
         world.writers[info.writer_id] = session.writer = writer
+        self._had_writers = True
         truth = {summary.checkpoint_id: summary for summary in request.checkpoints}
         if self._of_another_history(request.head_term, truth):
             # A new journal counts terms from 1 again; below HEAD's fence nothing could ever be committed.
@@ -110,7 +113,7 @@ class Checkpoints:
             raise AlreadyExistsError(
                 f"{what} is committed already in generation {history.generation}: save another step"
             )
-        if not world.writers:
+        if not world.writers and not self._had_writers:
             raise UnavailableError(f"{what}: no storage writer is registered; start one with `strata writer`")
         opened = history.open_checkpoints.get(checkpoint_id)
         at = history.commit_index if opened is None else opened.commit_index

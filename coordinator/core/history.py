@@ -87,6 +87,11 @@ class OpenCheckpoint(msgspec.Struct):
         return msgspec.json.decode(self.began.ledger, type=_CommitIndex).commit_index
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """The workers whose bytes are not durable yet."""
+        return tuple(worker for rank, worker in enumerate(self.began.workers) if rank not in self.arrivals)
+
+    @property
     def complete(self) -> bool:
         """Whether every rank's bytes are durable."""
         return len(self.arrivals) == len(self.began.workers)

@@ -55,6 +55,7 @@ def report(world: World, barriers: Barriers, need: int, session: Session, seq: i
         ],
         checkpoints=list(history.checkpoints.values())[::-1],
         open_checkpoints=list(history.open_checkpoints),
+        checkpoint_waits={name: list(opened.missing)[:100] for name, opened in history.open_checkpoints.items()},
         barriers=[
             {
                 "name": key.name,

@@ -113,9 +113,10 @@ class CheckpointManager:
         Every byte is checked. A named checkpoint that is damaged is a CheckpointCorruptError; where the latest is
         damaged, the newest good one is loaded, a CheckpointFallbackWarning says so, and `last_restore.skipped` lists
         what was passed over. `rank` picks one rank of a checkpoint that several saved. With `as_numpy` torch tensors
-        come back as NumPy arrays.
+        come back as NumPy arrays. Saves of this manager that are still being written are waited for first.
         """
         check_not_negative("rank", rank, _STEP_MAX)
+        self._saver.wait(_TIMEOUT_S)
         found = self._saver.run(self._load(checkpoint, rank, as_numpy=as_numpy))
         warn_of_fallback(found.report)
         self._last = found.report

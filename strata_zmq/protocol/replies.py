@@ -197,6 +197,7 @@ class Status(Header, frozen=True, kw_only=True, tag="status"):
     rebalances: list[dict[str, int | str | list[str]]]
     counters: dict[str, int]
     barrier_wait_ms: dict[str, float]
+    checkpoint_waits: dict[str, list[str]] = {}
 
 
 class ErrorReply(Header, frozen=True, kw_only=True, tag="error"):
