@@ -73,9 +73,6 @@ class Trainer(Protocol):
     def on_membership(self, membership: Membership) -> None:
         """Bring this rank's state in line with the others' of a new generation."""
 
-    def stand_by(self, membership: Membership) -> None:
-        """Learn that a new generation cannot agree on its state yet: the others are past the loop already."""
-
     def remember(self) -> None:
         """Keep the state as the one to return to."""
 
@@ -167,12 +164,11 @@ class BatchStream:
         raise StopIteration
 
     def settle(self) -> bool:
-        """Commit the batch in hand now instead of at the next turn; False if it was lost to a change of membership."""
+        """Commit the batch in hand now instead of at the next turn; False if there was none."""
         if not self._handed_out:
-            return True
-        before = self._session.step
+            return False
         self._commit()
-        return self._session.step == before + 1
+        return True
 
     def close(self) -> None:
         """Commit the batch in hand, give back what was read ahead, and hand out no more."""
@@ -287,8 +283,6 @@ class BatchStream:
                 if self._remaining:
                     self._trainer.on_membership(session.membership)
                     self._trainer.remember()
-                else:
-                    self._trainer.stand_by(session.membership)
             except (GenerationChangedError, StaleGenerationError):
                 continue
             return

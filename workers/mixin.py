@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from .checkpoint_client import CheckpointClient, CheckpointHandle
 
 __all__ = ["ShardView", "WorkerMixin"]
-
-log = logging.getLogger("strata.worker")
 
 _BEGINNING = json.dumps({"epoch": 0, "commit_index": 0, "datasets": {}}).encode()
 
@@ -246,8 +243,9 @@ class WorkerMixin:
 
         Every rank has to call it for the same step. A batch in hand is committed first, so that the saved model and the
         ledger in the checkpoint's manifest are one history; inside a loop over `batches` call it as the last thing, and
-        with every_rank=True, so that no rank misses it. The handle tells when the checkpoint is durable, and what the
-        call cost; a failure shows there and in the log and does not stop training.
+        with every_rank=True, so that no rank misses it. Outside a loop a new generation is agreed on first, with
+        `on_membership`. The handle tells when the checkpoint is durable, and what the call cost; a failure shows there
+        and in the log and does not stop training.
         """
         state = self._state()
         texts = check_metadata("metadata", {} if metadata is None else metadata)
@@ -257,12 +255,10 @@ class WorkerMixin:
                 "optimizer=...) first"
             )
         session = self.session
-        if self.__stream is not None:
-            self.__stream.settle()
+        if self.__stream is None or not self.__stream.settle():
+            self._agree()
         step = session.step if step is None else step
         epoch = session.epoch if epoch is None else epoch
-        if self.__hooks is not None and self.__hooks.is_behind(session.generation):
-            return self._not_saved(step, epoch)
         before, session.state = session.state, "CHECKPOINTING"
         try:
             return self._checkpoint_client().save(state.capture(), step=step, epoch=epoch, metadata=texts)
@@ -349,19 +345,20 @@ class WorkerMixin:
             loaders[key] = Loader(reader, batch_rows=batch_rows)
         return loaders[key]
 
-    def _not_saved(self, step: int, epoch: int) -> CheckpointHandle:
-        """Return the handle of a save that was not begun: what it would hold is not what history says."""
-        from .checkpoint_client import CheckpointHandle
+    def _agree(self, timeout_s: float = 300.0) -> None:
+        """Adopt the current generation and agree on the state with its other members, who are past the loop, too.
 
-        error = GenerationChangedError(
-            f"the checkpoint of step {step} is not saved: generation {self.generation} began when the data of epoch "
-            f"{epoch} was done, and its members agree on their state when the next loop over batches begins; save then",
-            generation=self.generation,
-        )
-        log.warning("%s", error)
-        handle = CheckpointHandle(step, epoch)
-        handle.end(error)
-        return handle
+        Who joined when the data was done has no model of its own; what it saves has to be what history says.
+        """
+        hooks, session = self.__hooks, self.session
+        while hooks is not None:
+            membership = session.join(timeout_s)
+            try:
+                hooks.on_membership(membership)
+            except GenerationChangedError:
+                continue
+            hooks.remember()
+            return
 
     def _checkpoint_client(self) -> CheckpointClient:
         if self.__checkpoints is None:
@@ -378,20 +375,11 @@ class _Hooks:
         self._worker = worker
         self._state = state
         self._announced = 0
-        self._stands_by = False
 
     def on_membership(self, membership: Membership) -> None:
         if membership.generation != self._announced:
             self._worker.on_membership(membership)
             self._announced = membership.generation
-        self._stands_by = False
-
-    def stand_by(self, membership: Membership) -> None:
-        self._stands_by = membership.generation != self._announced
-
-    def is_behind(self, generation: int) -> bool:
-        """Whether the state may be older than the history of the adopted generation."""
-        return self._stands_by or self._announced not in {0, generation}
 
     def remember(self) -> None:
         if self._state:

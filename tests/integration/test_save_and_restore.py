@@ -14,7 +14,7 @@ import pytest
 
 from strata_zmq import CheckpointManager, TrainingOrchestrator
 from strata_zmq.domain.shuffle import checksum, dataset_checksum
-from strata_zmq.errors import GenerationChangedError
+from strata_zmq.protocol.messages import Membership
 
 TOTAL = 100
 
@@ -101,25 +101,32 @@ def test_every_save_of_a_loop_is_committed_and_the_newest_are_kept(
             assert int(model[0]) == number * dataset_checksum(TOTAL) % 2**64
 
 
-def test_a_rank_that_came_too_late_for_the_epoch_saves_nothing_wrong(coordinator: Any, store: Path) -> None:
-    """Who joins when an epoch's data is finished has no model yet: its save, and the others' of that moment, say so."""
-    with SumWorker(coordinator.url, "old") as old:
+class AgreeingWorker(SumWorker):
+    """Its ranks have one model, which newcomers take from rank 0."""
+
+    def __init__(self, url: str, name: str, shared: np.ndarray[Any, Any]) -> None:
+        super().__init__(url, name)
+        self.shared = shared
+
+    def on_membership(self, membership: Membership) -> None:
+        if membership.rank == 0:
+            self.shared[:] = self.model
+        self.barrier("sync", membership.generation, timeout_s=30)
+        self.model[:] = self.shared
+
+
+def test_a_rank_that_came_too_late_for_the_epoch_saves_what_history_says(coordinator: Any, store: Path) -> None:
+    """Who joins when an epoch's data is finished has no model yet: the save agrees on it first, and nothing is lost."""
+    shared = np.zeros(1, dtype=np.uint64)
+    with AgreeingWorker(coordinator.url, "old", shared) as old:
         for batch in old.batches("numbers", 50):
             old.learn(batch)
-        with SumWorker(coordinator.url, "new") as new, ThreadPoolExecutor() as pool:
+        with AgreeingWorker(coordinator.url, "new", shared) as new, ThreadPoolExecutor() as pool:
             assert list(new.batches("numbers", 50, timeout_s=30)) == []
-            for worker in (new, old):
-                save = worker.save_checkpoint()
-                assert save.wait(30.0) is False
-                assert isinstance(save.error, GenerationChangedError)
-
-            def next_epoch(worker: SumWorker) -> Any:
-                assert worker.advance_epoch(timeout_s=30) == 1
-                for batch in worker.batches("numbers", 50, timeout_s=30):
-                    worker.learn(batch)
-                return worker.save_checkpoint()
-
-            saves = list(pool.map(next_epoch, (old, new)))
+            saves = list(pool.map(AgreeingWorker.save_checkpoint, (old, new)))
             assert all(save.wait(30.0) for save in saves), [save.error for save in saves]
+            assert old.generation == new.generation == 2
     with CheckpointManager(store) as manager:
-        assert [one.epoch for one in manager.all_checkpoints()] == [1]
+        (saved,) = manager.all_checkpoints()
+        for rank in (0, 1):
+            assert int(manager.load(saved.checkpoint_id, rank=rank)["model"][0]) == dataset_checksum(TOTAL)
