@@ -448,3 +448,63 @@ def test_ids_in_the_store_that_this_coordinator_never_gave_are_left_alone(trio, 
     job, w0, _, _ = trio
     job.writer("writer", summary(name))
     assert w0.begin().got(wire.CheckpointOpened).checkpoint_id.startswith("step-000000000010-g1-t")
+
+
+def test_a_save_that_is_tried_again_has_the_whole_time_again(make_job) -> None:
+    job = make_job(checkpoint_timeout_s=6.0)
+    (worker,) = job.workers("w0")
+    writer = job.writer()
+    name = opened([worker])
+    job.wait(5.0)
+    worker.ask(wire.CheckpointFailed(checkpoint_id=name, code="storage", message="full")).got(wire.Done)
+    again = worker.durable(opened([worker]))
+    job.wait(5.75)
+    for client in (worker, writer):
+        client.heartbeat()
+    assert again.waits
+    job.wait(0.25)
+    again.refused("deadline_exceeded")
+
+
+def test_silent_writers_are_asked_in_turn(make_job) -> None:
+    job = make_job(commit_retry_s=2.0)
+    (worker,) = job.workers("w0")
+    writers = {name: job.writer(name) for name in ("a", "b", "c")}
+    worker.durable(opened([worker]))
+    asked = []
+    for _ in range(4):
+        asked += [key for key, writer in writers.items() if writer.asked_to_commit()]
+        job.wait(2.0)
+        for client in (worker, *writers.values()):
+            client.heartbeat()
+    assert asked == ["a", "b", "c", "a"]
+
+
+def test_times_that_people_read_are_unix_seconds(make_job) -> None:
+    job = make_job(wall_offset_s=1_700_000_000.0)
+    (worker,) = job.workers("w0")
+    writer = job.writer()
+    worker.durable(opened([worker]))
+    now = 1_700_000_000.0 + job.now
+    assert writer.asked_to_commit().created_at == now
+    assert worker.heartbeat().got(wire.HeartbeatAck).server_time == now
+    job.dataset()
+    assert job.history.datasets["data"].added.at == now
+
+
+@pytest.mark.parametrize("how", ["one is open", "one is committed"])
+def test_a_writer_that_is_away_for_a_moment_is_waited_for_also_after_a_restart(saving, how: str) -> None:
+    job, workers, writer = saving
+    name = opened(workers)
+    if how == "one is committed":
+        for worker in workers:
+            worker.durable(name)
+        writer.confirm(summary(name))
+    job.restart()
+    for worker in workers:
+        worker.hello().got(wire.Welcome)
+        worker.register().got(wire.Registered)
+    told = workers[0].begin(11).got(wire.CheckpointOpened)
+    assert told.writers == []
+    job.writer("back")
+    assert [one.writer_id for one in workers[0].begin(11).got(wire.CheckpointOpened).writers] == ["back"]

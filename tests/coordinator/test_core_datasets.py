@@ -240,3 +240,14 @@ def test_a_finished_epoch_is_certified_as_what_it_was(job) -> None:
     assert (rows["half"]["complete"], rows["half"]["samples"]) == (False, 10)
     assert worker.shards("whole").cursors == [0, 0]
     assert worker.shards("whole").remaining == 20
+
+
+def test_a_past_epoch_is_not_the_current_one(job) -> None:
+    (worker,) = job.workers("w0")
+    job.dataset(total=20, shard_size=10)
+    worker.commit(job.seen(0, 0, 10))
+    worker.advance().got(wire.EpochAdvanced)
+    worker.commit(job.seen(1, 0, 5))
+    past, now = worker.shards(epoch=0), worker.shards()
+    assert (past.epoch, past.cursors) == (0, [0, 0])
+    assert (now.epoch, now.cursors) == (1, [0, 5])

@@ -66,9 +66,11 @@ def test_survivors_keep_their_order_and_newcomers_follow_in_natural_order(make_j
 def test_a_worker_id_that_a_live_process_holds_is_refused_and_the_holder_named(trio) -> None:
     job, w0, _, _ = trio
     w0.register(hostname="node-7", pid=4321).got(wire.Registered)
+    job.wait(2.0)
     impostor = job.client("worker")
     impostor.name, impostor.incarnation = "w0", "another-life"
-    impostor.register().refused("already_exists", "'w0'", "4321", "node-7", "WORKER_ID", "8 s")
+    words = ["'w0'", "4321", "node-7", "heard 2.0 s ago", "WORKER_ID", "8 s"]
+    impostor.register().refused("already_exists", *words)
     assert job.history.generation == 1
 
 

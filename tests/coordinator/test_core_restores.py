@@ -55,6 +55,8 @@ def test_a_whole_new_world_goes_back_to_the_checkpoint(told) -> None:
     assert restore(n1, ledger).got(wire.Restored).rewound
     assert job.history.generation == generation + 1
     assert job.status().counters["restores"] == 1
+    announced = job.announced[-1]
+    assert (announced.generation, announced.members, announced.moved) == (generation + 1, ["n0", "n1"], 0)
 
 
 def test_the_first_quorum_is_waited_for_again_when_nobody_is_left(told) -> None:
