@@ -427,6 +427,10 @@ def test_a_new_journal_over_an_old_store_takes_a_term_above_its_fence(trio) -> N
     assert told.term == 42
     assert w0.begin().got(wire.CheckpointOpened).checkpoint_id == "step-000000000010-g1-t42"
     assert [one.checkpoint_id for one in job.status().checkpoints] == [old.checkpoint_id]
+    job.restart()
+    w0.hello().got(wire.Welcome)
+    w0.register().got(wire.Registered)
+    assert w0.begin().got(wire.CheckpointOpened).checkpoint_id == "step-000000000010-g1-t42"
 
 
 def test_the_store_of_this_very_history_changes_no_term(saving) -> None:
