@@ -512,3 +512,14 @@ def test_a_writer_that_is_away_for_a_moment_is_waited_for_also_after_a_restart(s
     assert told.writers == []
     job.writer("back")
     assert [one.writer_id for one in workers[0].begin(11).got(wire.CheckpointOpened).writers] == ["back"]
+
+
+def test_a_save_that_is_tried_again_is_committed_without_a_wait(saving) -> None:
+    _, workers, writer = saving
+    for _ in range(2):
+        name = opened(workers)
+        waiting = [worker.durable(name) for worker in workers]
+        assert writer.asked_to_commit().checkpoint_id == name
+        writer.ask(wire.CheckpointFailed(checkpoint_id=name, code="storage", message="full")).got(wire.Done)
+        for call in waiting:
+            call.refused("storage")
