@@ -71,20 +71,20 @@ class Output(threading.Thread):
     def run(self) -> None:
         """Serve until `close`; called by the thread."""
         if self._view is not None:
+            terminal = {fd for fd in (STDOUT, STDERR) if os.isatty(fd)} | {STDERR}
             try:
-                self._run_live(self._view)
+                self._run_live(self._view, terminal)
             except OSError:
-                self._broken.add(STDERR)  # the terminal was closed; what goes elsewhere still goes there
+                _forget(terminal)  # it was closed; what goes elsewhere still goes there
         while (batch := self._take(None)) is not None:
             for fd, data in batch:
                 self._write(fd, data)
 
-    def _run_live(self, view: Callable[[], RenderableType]) -> None:
+    def _run_live(self, view: Callable[[], RenderableType], terminal: set[int]) -> None:
         from rich.console import Console
         from rich.live import Live
 
         console = Console(stderr=True, highlight=False, markup=False)
-        terminal = {STDERR} | ({STDOUT} if os.isatty(STDOUT) else set())
         with Live(view(), console=console, auto_refresh=False, transient=True) as live:
             drawn = time.monotonic()
             while (batch := self._take(_REFRESH_S)) is not None:
@@ -128,6 +128,14 @@ class Output(threading.Thread):
                 time.sleep(0.01)
             except OSError:
                 self._broken.add(fd)
+
+
+def _forget(terminal: set[int]) -> None:
+    """Let what is still buffered for a closed terminal go nowhere: flushing it at exit would fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for fd in terminal:
+        os.dup2(nowhere, fd)
+    os.close(nowhere)
 
 
 def _print_above(console: Console, data: bytes) -> None:
