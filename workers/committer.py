@@ -79,6 +79,7 @@ class Committer:
             store=self._store.storage.url,
             head_term=self._head.term,
             checkpoints=[_summary(entry) for entry in self._head.retained],
+            head_version=self._head.version,
         )
 
     def _on_message(self, message: wire.Reply) -> None:
@@ -112,6 +113,7 @@ class Committer:
                 wire.CheckpointCommitted(
                     checkpoint=_summary(commit.entry),
                     retained=[entry.checkpoint_id for entry in commit.head.retained],
+                    head_version=commit.head.version,
                 )
             )
             await self._tidy(commit, manifest)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from .checkpoint_client import CheckpointClient, CheckpointHandle
 
 __all__ = ["ShardView", "WorkerMixin"]
+
+log = logging.getLogger("strata.worker")
 
 _BEGINNING = json.dumps({"epoch": 0, "commit_index": 0, "datasets": {}}).encode()
 
@@ -197,11 +200,9 @@ class WorkerMixin:
         hand when a loop is left early counts when the next loop or epoch begins.
         """
         self._leave_stream()
-        if self.__hooks is None:
-            self.__hooks = _Hooks(self, self._state())
         self.__stream = BatchStream(
             self.session,
-            self.__hooks,
+            self._hooks(),
             dataset,
             batch_size=batch_size,
             commit_every=commit_every,
@@ -285,6 +286,7 @@ class WorkerMixin:
         if not folder:
             raise InvalidArgumentError("restore_checkpoint: no path is given and STRATA_CHECKPOINT_PATH is not set")
         session = self.session
+        self._hooks().restored = True
         with CheckpointManager(folder) as manager:
             known = manager.all_checkpoints()
             if not known and checkpoint_id is None:
@@ -345,6 +347,11 @@ class WorkerMixin:
             loaders[key] = Loader(reader, batch_rows=batch_rows)
         return loaders[key]
 
+    def _hooks(self) -> _Hooks:
+        if self.__hooks is None:
+            self.__hooks = _Hooks(self, self._state())
+        return self.__hooks
+
     def _agree(self, timeout_s: float = 300.0) -> None:
         """Adopt the current generation and agree on the state with its other members, who are past the loop, too.
 
@@ -375,10 +382,17 @@ class _Hooks:
         self._worker = worker
         self._state = state
         self._announced = 0
+        self.restored = False
 
     def on_membership(self, membership: Membership) -> None:
         if membership.generation != self._announced:
             self._worker.on_membership(membership)
+            if membership.rank == 0 and membership.commit_index and not (self._announced or self.restored):
+                log.warning(
+                    "history stands at commit point %d and no member remembers its model: this one begins anew with "
+                    "the rest of the data; call restore_checkpoint() in on_membership to go back to the last one saved",
+                    membership.commit_index,
+                )
             self._announced = membership.generation
 
     def remember(self) -> None:

@@ -52,6 +52,7 @@ class Checkpoints:
         self._waiting: dict[str, dict[int, Parked]] = {}
         self._commits: dict[str, _Commit] = {}
         self._opened_at: dict[str, float] = {}
+        self._head_version = 0
         # Where there were writers, one that is gone for a moment is waited for.
         self._had_writers = bool(world.history.checkpoints or world.history.open_checkpoints)
         self._done: deque[str] = deque(maxlen=_DONE_MAX)
@@ -83,7 +84,11 @@ class Checkpoints:
         if self._of_another_history(request.head_term, truth):
             # A new journal counts terms from 1 again; below HEAD's fence nothing could ever be committed.
             world.record(records.TermStarted(term=request.head_term + 1, adopted=True))
-        if truth != history.checkpoints:
+        # What was read before another writer's commit, and arrives after it, is no longer the truth. A HEAD without
+        # any advance is that of an emptied store.
+        outdated = 0 < request.head_version < self._head_version
+        self._head_version = max(self._head_version, request.head_version)
+        if truth != history.checkpoints and not outdated:
             finished = [name for name in truth if name in history.open_checkpoints]
             world.record(records.CheckpointsReconciled(checkpoints=request.checkpoints))
             for name in finished:
@@ -169,6 +174,7 @@ class Checkpoints:
         """Take a writer's word that HEAD has advanced."""
         world, history = self._world, self._world.history
         world.live_writer(session)
+        self._head_version = max(self._head_version, request.head_version)
         name = request.checkpoint.checkpoint_id
         if name not in history.checkpoints and name not in self._done:
             world.record(records.CheckpointTaken(checkpoint=request.checkpoint, retained=request.retained))

@@ -199,6 +199,7 @@ class RegisterWriter(Header, frozen=True, kw_only=True, tag="register_writer"):
     store: Text = ""
     head_term: Count = 0
     checkpoints: Annotated[list[CheckpointSummary], Meta(max_length=10_000)] = []
+    head_version: Count = 0
 
 
 class CheckpointCommitted(Header, frozen=True, kw_only=True, tag="checkpoint_committed"):
@@ -206,6 +207,7 @@ class CheckpointCommitted(Header, frozen=True, kw_only=True, tag="checkpoint_com
 
     checkpoint: CheckpointSummary
     retained: Names = []
+    head_version: Count = 0
 
 
 class CheckpointFailed(Header, frozen=True, kw_only=True, tag="checkpoint_failed"):

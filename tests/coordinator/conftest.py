@@ -137,13 +137,14 @@ class Client:
 
     # ---- what a writer says
 
-    def offer(self, *checkpoints: wire.CheckpointSummary, boot_id: str = "boot") -> Call:
+    def offer(self, *checkpoints: wire.CheckpointSummary, boot_id: str = "boot", head_version: int = 0) -> Call:
         info = wire.WriterInfo(self.name, self.incarnation, "ipc:///data", "ipc:///control", boot_id)
-        return self.ask(wire.RegisterWriter(writer=info, checkpoints=list(checkpoints)))
+        kept = list(checkpoints)
+        return self.ask(wire.RegisterWriter(writer=info, checkpoints=kept, head_version=head_version))
 
-    def confirm(self, summary: wire.CheckpointSummary, *retained: str) -> Call:
+    def confirm(self, summary: wire.CheckpointSummary, *retained: str, head_version: int = 0) -> Call:
         kept = list(retained) or [summary.checkpoint_id]
-        return self.ask(wire.CheckpointCommitted(checkpoint=summary, retained=kept))
+        return self.ask(wire.CheckpointCommitted(checkpoint=summary, retained=kept, head_version=head_version))
 
     def asked_to_commit(self) -> wire.CommitCheckpoint | None:
         """Take the oldest commit that this writer was asked for, if any."""

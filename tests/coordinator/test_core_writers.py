@@ -167,3 +167,16 @@ def test_ids_in_the_store_that_this_coordinator_never_gave_are_left_alone(trio, 
     job, w0, _, _ = trio
     job.writer("writer", summary(name))
     assert w0.begin().got(wire.CheckpointOpened).checkpoint_id.startswith("step-000000000010-g1-t")
+
+
+def test_what_was_read_before_another_writers_commit_does_not_take_it_back(saving) -> None:
+    job, workers, writer = saving
+    late = job.writer("late")
+    name = opened(workers)
+    for worker in workers:
+        worker.durable(name)
+    writer.confirm(summary(name), head_version=2).got(wire.Done)
+    late.offer(summary("step-000000000001-g1-t1", 1), head_version=1).got(wire.Registered)
+    assert list(job.history.checkpoints) == [name]
+    late.offer(head_version=3).got(wire.Registered)
+    assert list(job.history.checkpoints) == []

@@ -130,3 +130,23 @@ def test_a_rank_that_came_too_late_for_the_epoch_saves_what_history_says(coordin
         (saved,) = manager.all_checkpoints()
         for rank in (0, 1):
             assert int(manager.load(saved.checkpoint_id, rank=rank)["model"][0]) == dataset_checksum(TOTAL)
+
+
+def test_a_model_that_begins_anew_in_the_middle_of_the_data_is_warned_of(
+    coordinator: Any, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is left who remembers and nothing is restored: the log says so once, and not to who restores."""
+    with SumWorker(coordinator.url, "before") as worker:
+        for batch in worker.batches("numbers", 30):
+            worker.learn(batch)
+            if batch.step == 2:
+                assert worker.save_checkpoint().wait(30.0)
+                break
+    assert "no member remembers" not in caplog.text
+    with SumWorker(coordinator.url, "restores") as worker:
+        worker.restore_checkpoint(store)
+        next(iter(worker.batches("numbers", 10)))
+    assert "no member remembers" not in caplog.text
+    with SumWorker(coordinator.url, "forgets") as worker:
+        next(iter(worker.batches("numbers", 10)))
+    assert caplog.text.count("history stands at commit point 2 and no member remembers its model") == 1
