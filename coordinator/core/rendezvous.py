@@ -102,9 +102,8 @@ class Rendezvous:
                 )
             age = world.now - held.heard_at
             raise AlreadyExistsError(
-                f"worker_id {worker_id!r} is held by a live process (pid {held.pid} on "
-                f"{held.hostname or 'an unnamed host'}, "
-                f"heard {age:.1f} s ago): set another WORKER_ID, or wait until its lease of "
+                f"worker_id {worker_id!r} is held by pid {held.pid} on {held.hostname or 'an unnamed host'}, heard "
+                f"{age:.1f} s ago: set another WORKER_ID, or, if that process is dead, wait until its lease of "
                 f"{world.config.lease_s:g} s ends"
             )
         if held is None:

@@ -140,9 +140,7 @@ def _check_integer(field: str, value: object, minimum: int, maximum: int) -> int
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidArgumentError(f"{field} is {_shown(value)}: give an integer from {minimum} to {maximum}")
     if not minimum <= value <= maximum:
-        raise InvalidArgumentError(
-            f"{field} is {_shown(value)}, the limits are {minimum} and {maximum}: choose between"
-        )
+        raise InvalidArgumentError(f"{field} is {_shown(value)}, it takes {minimum} to {maximum}")
     return value
 
 

@@ -45,7 +45,7 @@ _WAYS_OUT = {
     errno.EEXIST: "a file stands where a folder is needed: move it away or choose another folder",
     errno.EISDIR: "a folder stands where an object is needed: move it away or choose another key",
     errno.ENAMETOOLONG: "a name is too long for this file system: use shorter names",
-    errno.ENOENT: "a folder or file in use was removed by somebody else: keep others away and try again",
+    errno.ENOENT: "it cannot be made there, or somebody removed it: check the path or choose another folder",
     errno.EIO: "the device reports errors: check it and choose another folder",
 }
 
@@ -269,7 +269,12 @@ def _make_folders(folder: Path) -> None:
             break
         folder = folder.parent
     for path in reversed(missing):
-        path.mkdir(exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            # Somebody else made it, and may have pruned it again by now: whoever claims a file in it finds out.
+            if path.exists() and not path.is_dir():
+                raise
         _sync_folder(path.parent)
 
 

@@ -240,7 +240,7 @@ class Job:
         if member.restarts < self.limits.worker_restarts:
             member.state, member.deadline = MemberState.LOST, now + self.limits.report_s
             left = self.limits.worker_restarts - member.restarts - 1
-            return [report, Say(f"{member.name} {story}; restarting it ({left} more restarts allowed)")]
+            return [report, Say(f"{member.name} {story}; restarting it ({left} more {_restarts(left)} allowed)")]
         member.state = MemberState.FAILED
         reason = f"{member.name} {story} after {member.restarts} restarts"
         return [report, Say(f"{reason}; stopping the others"), *self._end(exit_code(code), reason, now)]
@@ -343,3 +343,7 @@ class Job:
             f"{', '.join(member.name for member in left)} did not die of SIGKILL within {self.limits.kill_s:g} s"
         )
         return [gone, *self._end_next(now)]
+
+
+def _restarts(count: int) -> str:
+    return "restart" if count == 1 else "restarts"
