@@ -260,9 +260,7 @@ def test_a_worker_id_whose_process_lives_elsewhere_is_refused_by_name(
     trainer = start_trainer(coordinator, "worker-0", hold={"there": 1})
     eventually(lambda: trainer.events("holding"), 20)
     impostor = TrainingOrchestrator(coordinator.url, "worker-0")
-    with pytest.raises(
-        AlreadyExistsError, match=rf"worker_id 'worker-0' is held by pid {trainer.pid}"
-    ):
+    with pytest.raises(AlreadyExistsError, match=rf"worker_id 'worker-0' is held by pid {trainer.pid}"):
         impostor.connect()
     assert [(row.worker_id, row.pid) for row in coordinator.status().workers] == [("worker-0", trainer.pid)]
     trainer.go("there")
