@@ -14,10 +14,11 @@ import hashlib
 import os
 import secrets
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import aiofiles
+from aiofiles.threadpool import wrap
 
 from strata_zmq.domain.names import check_path
 from strata_zmq.errors import InvalidArgumentError, NotFoundError, StorageError
@@ -34,6 +35,8 @@ LOCK_TIMEOUT_S = 30.0
 _TEMPORARY = ".tmp-"
 _LOCK_POLL_S = 0.005
 _CLAIM_ATTEMPTS = 100
+_OPENERS = 8
+_pools: dict[int, ThreadPoolExecutor] = {}
 
 _WAYS_OUT = {
     errno.EACCES: "give this user write permission or choose another folder",
@@ -217,29 +220,36 @@ class LocalStorage:
             folder = folder.parent
 
 
+def _threads() -> ThreadPoolExecutor:
+    """Return this process's threads for opening and closing; a forked child gets its own."""
+    pid = os.getpid()
+    if pid not in _pools:
+        _pools[pid] = ThreadPoolExecutor(_OPENERS, "strata-files")
+    return _pools[pid]
+
+
 @contextlib.asynccontextmanager
 async def _opened(path: Path, mode: Literal["rb", "wb"]) -> AsyncIterator[Any]:
-    """Open a file in a thread and close it, also when the caller is cancelled while the thread still opens it."""
-    opening = asyncio.ensure_future(_open(path, mode))
+    """Open a file in a thread and close it, whatever is cancelled meanwhile, the event loop's end included."""
+    opening = _threads().submit(_open, path, mode)
     try:
-        file = await asyncio.shield(opening)
+        file = await asyncio.shield(asyncio.wrap_future(opening))
     except asyncio.CancelledError:
         opening.add_done_callback(_close_unused)
         raise
     try:
-        yield file
+        yield wrap(file)
     finally:
-        # Unshielded, a cancellation could take the closing back while it waits for its thread.
-        await asyncio.shield(file.close())
+        await asyncio.shield(asyncio.wrap_future(_threads().submit(file.close)))
 
 
-async def _open(path: Path, mode: Literal["rb", "wb"]) -> Any:
-    return await aiofiles.open(path, mode)
+def _open(path: Path, mode: Literal["rb", "wb"]) -> Any:
+    return path.open(mode)
 
 
-def _close_unused(opening: asyncio.Future[Any]) -> None:
+def _close_unused(opening: Future[Any]) -> None:
     if not opening.cancelled() and opening.exception() is None:
-        asyncio.get_running_loop().create_task(opening.result().close())
+        opening.result().close()
 
 
 def _version(data: Data) -> str:
