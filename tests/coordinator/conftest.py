@@ -292,3 +292,10 @@ def trio() -> tuple[Job, Client, Client, Client]:
     job = Job(initial_workers=3)
     one, two, three = job.workers("w0", "w1", "w2")
     return job, one, two, three
+
+
+@pytest.fixture
+def saving(trio):
+    """Three members and a storage writer."""
+    job, *workers = trio
+    return job, workers, job.writer()

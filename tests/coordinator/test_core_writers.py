@@ -12,13 +12,6 @@ def summary(name: str, step: int = 10, **fields) -> wire.CheckpointSummary:
     return wire.CheckpointSummary(checkpoint_id=name, step=step, **given)
 
 
-@pytest.fixture
-def saving(trio):
-    """Three members and a storage writer."""
-    job, *workers = trio
-    return job, workers, job.writer()
-
-
 def opened(workers, step: int = 10) -> str:
     """Have all workers begin; returns the id, which is the same for all."""
     (name,) = {worker.begin(step).got(wire.CheckpointOpened).checkpoint_id for worker in workers}
