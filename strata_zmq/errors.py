@@ -12,6 +12,7 @@ __all__ = [
     "BarrierBrokenError",
     "CheckpointCorruptError",
     "DeadlineExceededError",
+    "FencedError",
     "GenerationChangedError",
     "InvalidArgumentError",
     "NotFoundError",
@@ -68,6 +69,12 @@ class StaleGenerationError(StrataError):
     code = "stale_generation"
     fault = "peer"
     retryable = True
+
+
+class FencedError(StaleGenerationError):
+    """The caller was declared lost (its lease ended, or it was reported dead): register again as a newcomer."""
+
+    code = "fenced"
 
 
 class GenerationChangedError(StrataError):

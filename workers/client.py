@@ -323,7 +323,7 @@ class CoordinatorClient:
             if isinstance(reply, wire.ErrorReply):
                 # The answer to a heartbeat: the worker was fenced, or its report was refused.
                 log.warning("heartbeat: %s", reply.message)
-                if reply.code == "stale_generation":
+                if reply.code in {"stale_generation", "fenced"}:
                     self._start_over()
             elif self._on_message is not None and not isinstance(reply, wire.HeartbeatAck):
                 self._on_message(reply)
@@ -378,7 +378,8 @@ class CoordinatorClient:
         self._link.hello_at = time.monotonic() + random.uniform(0.0, 0.1)  # noqa: S311 - no secret
 
     def _answer(self, reply: wire.Reply) -> None:
-        if isinstance(reply, wire.ErrorReply) and reply.code == "stale_generation" and self._introduce is not None:
+        past = isinstance(reply, wire.ErrorReply) and reply.code in {"stale_generation", "fenced"}
+        if past and self._introduce is not None:
             # Fenced: register again; the caller learns from its error that what it had not committed is void.
             self._start_over()
         pending = self._pending.pop(reply.seq, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from strata_zmq.errors import InvalidArgumentError, ResourceExhaustedError, StrataError, UnknownSessionError
@@ -16,6 +17,7 @@ from .records import TermStarted
 from .rendezvous import Rendezvous
 from .restores import Restores
 from .status import report
+from .view import digest, view
 from .world import CoreConfig, Effects, Received, Session, World
 
 __all__ = ["Core"]
@@ -57,6 +59,7 @@ class Core:
             wire.GetStatus: lambda session, message: report(
                 self._world, self._barriers, self._rendezvous.need, session, message.seq
             ),
+            wire.GetView: partial(view, self._world),
         }
 
     @property
@@ -113,6 +116,7 @@ class Core:
             term=history.term,
             generation=history.generation,
             seq=self._world.broadcast_seq,
+            digest=digest(self._world),
         )
 
     def _take(self, event: Received) -> None:

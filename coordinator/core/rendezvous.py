@@ -12,6 +12,7 @@ from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
 from strata_zmq.errors import (
     AlreadyExistsError,
     DeadlineExceededError,
+    FencedError,
     InvalidArgumentError,
     NotFoundError,
     ResourceExhaustedError,
@@ -32,9 +33,13 @@ from strata_zmq.protocol.messages import (
 )
 
 from .records import GenerationBroken, GenerationFormed, MemberRecord
+from .view import digest
 from .world import Parked, Session, Worker, World
 
 __all__ = ["Rendezvous"]
+
+_MEMBERS_MAX = 1000
+"""Most names that a broadcast carries; above, its followers go by who joined and left."""
 
 
 class Rendezvous:
@@ -184,7 +189,7 @@ class Rendezvous:
         if worker is None:
             raise StaleGenerationError("this connection has no registered worker: send REGISTER_WORKER first")
         if self._world.workers.get(worker.worker_id) is not worker:
-            raise StaleGenerationError(
+            raise FencedError(
                 f"worker {worker.worker_id!r} was declared lost (its lease of {self._world.config.lease_s:g} s ran "
                 "out or its "
                 "process was reported dead): what it had not committed is void; register again"
@@ -243,11 +248,15 @@ class Rendezvous:
         fresh = change is not None and change.generation == history.generation
         world.publish(
             MembershipChanged,
-            members=list(history.member_ids[:1000]),
+            members=list(history.member_ids) if len(history.members) <= _MEMBERS_MAX else [],
             joined=list(history.joined),
             left=list(history.left),
             moved=change.moved if change and fresh else 0,
             lower_bound=change.lower_bound if change and fresh else 0,
+            epoch=history.epoch,
+            formed=history.formed,
+            world_size=len(history.members),
+            digest=digest(world),
         )
         self._on_change()
         for worker_id, (parked, after) in list(self._waiting.items()):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from strata_zmq.errors import (
     BarrierBrokenError,
     DeadlineExceededError,
+    FencedError,
     GenerationChangedError,
     InvalidArgumentError,
-    StaleGenerationError,
     StrataError,
 )
 from strata_zmq.protocol.messages import (
@@ -217,7 +217,7 @@ class World:
         if writer is None:
             raise InvalidArgumentError("this connection is no storage writer: send REGISTER_WRITER first")
         if self.writers.get(writer.info.writer_id) is not writer:
-            raise StaleGenerationError(
+            raise FencedError(
                 f"writer {writer.info.writer_id!r} was given up (its lease of {self.config.lease_s:g} s ran out, or "
                 "another process took its place): register again with what the store holds"
             )

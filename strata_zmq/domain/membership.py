@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from strata_zmq.errors import InvalidArgumentError
 
-__all__ = ["STATES", "TRANSITIONS", "Quorum", "QuorumPending", "next_state", "quorum", "rank_order"]
+__all__ = [
+    "STATES",
+    "TRANSITIONS",
+    "Quorum",
+    "QuorumPending",
+    "membership_digest",
+    "next_state",
+    "quorum",
+    "rank_order",
+]
 
 STATES = ("UNKNOWN", "INITIALIZING", "IDLE", "LOADING_DATA", "TRAINING", "CHECKPOINTING", "RECOVERING", "FAILED")
 _ACTIVE = ("INITIALIZING", "IDLE", "LOADING_DATA", "TRAINING", "CHECKPOINTING", "RECOVERING")
@@ -74,6 +84,12 @@ def quorum(previous: Sequence[str], live: Iterable[str], *, need: int) -> Quorum
         joined=tuple(worker for worker in members if worker not in before),
         left=tuple(worker for worker in previous if worker not in after),
     )
+
+
+def membership_digest(generation: int, epoch: int, formed: bool, members: Iterable[str]) -> int:
+    """Return what a follower of the broadcasts compares: 62 bits over the generation, the epoch and the members."""
+    text = f"{generation}|{epoch}|{int(formed)}|{','.join(members)}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 2
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:

@@ -25,13 +25,21 @@ class EpochStarted(Announcement, frozen=True, kw_only=True, tag="epoch"):
 
 
 class MembershipChanged(Announcement, frozen=True, kw_only=True, tag="rebalance"):
-    """A new generation. `moved` and `lower_bound` count the shards that changed hands, over all datasets."""
+    """A new generation, or one that is broken (`formed` false). Shards are counted over all datasets.
+
+    `members` is empty where it would have more than 1,000 names: the members after are those before without `left`,
+    followed by `joined`. `digest` is of the state after this broadcast.
+    """
 
     members: list[str]
     joined: list[str] = []
     left: list[str] = []
     moved: Count = 0
     lower_bound: Count = 0
+    epoch: Count = 0
+    formed: bool = True
+    world_size: Count = 0
+    digest: Count = 0
 
 
 class CheckpointAnnounced(Announcement, frozen=True, kw_only=True, tag="checkpoint"):
@@ -41,7 +49,9 @@ class CheckpointAnnounced(Announcement, frozen=True, kw_only=True, tag="checkpoi
 
 
 class Tick(Announcement, frozen=True, kw_only=True, tag="tick"):
-    """Sent every second, so that a gap shows in quiet times too. It repeats the last seq."""
+    """Sent every second, so that a gap shows in quiet times too. It repeats the last seq; `digest` is of the state."""
+
+    digest: Count = 0
 
 
 Broadcast = EpochStarted | MembershipChanged | CheckpointAnnounced | Tick

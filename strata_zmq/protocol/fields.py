@@ -10,15 +10,19 @@ from msgspec import Meta
 __all__ = [
     "PROTOCOL_VERSION",
     "CheckpointSummary",
+    "Command",
     "Count",
     "Header",
     "Identifier",
+    "Lag",
     "Metadata",
     "Names",
+    "Reduction",
     "Resources",
     "Role",
     "Seconds",
     "Text",
+    "Value",
     "WorkerState",
     "WriterInfo",
 ]
@@ -34,7 +38,9 @@ Metadata = Annotated[dict[Annotated[str, Meta(max_length=1024)], Text], Meta(max
 WorkerState = Literal[
     "UNKNOWN", "INITIALIZING", "IDLE", "LOADING_DATA", "TRAINING", "CHECKPOINTING", "RECOVERING", "FAILED"
 ]
-Role = Literal["worker", "writer", "supervisor", "client"]
+Role = Literal["worker", "writer", "supervisor", "client", "agent"]
+Command = Literal["checkpoint", "drain", "stop", "dump_stacks"]
+Reduction = Literal["sum", "mean", "min", "max", "any", "all"]
 
 
 class Header(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
@@ -85,3 +91,22 @@ class WriterInfo(msgspec.Struct, array_like=True, frozen=True):
     control_endpoint: Text
     boot_id: Text = ""
     fd_path: Text = ""
+
+
+class Value(msgspec.Struct, array_like=True, frozen=True):
+    """A small number that an arrival carries, to be reduced over all arrivals of its barrier. `any` and `all` take 0 or
+    not 0.
+    """
+
+    name: Identifier
+    op: Reduction
+    value: float
+
+
+class Lag(msgspec.Struct, array_like=True, frozen=True):
+    """How long after the first arrival the others came, in milliseconds: quantiles over all arrivals."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from strata_zmq.protocol.fields import CheckpointSummary, Count, Header, Resources, WriterInfo
+from strata_zmq.protocol.fields import CheckpointSummary, Count, Header, Lag, Resources, WriterInfo
 
 __all__ = [
     "CheckpointDurable",
@@ -15,6 +15,7 @@ __all__ = [
     "Done",
     "EpochAdvanced",
     "ErrorReply",
+    "HangRow",
     "HeartbeatAck",
     "Membership",
     "RankArrival",
@@ -24,6 +25,7 @@ __all__ = [
     "Restored",
     "Shards",
     "Status",
+    "View",
     "Welcome",
     "WorkerRow",
 ]
@@ -66,20 +68,34 @@ class Done(Header, frozen=True, kw_only=True, tag="done"):
 
 
 class HeartbeatAck(Header, frozen=True, kw_only=True, tag="heartbeat_ack"):
-    """The lease is renewed; the header carries the current generation."""
+    """The lease is renewed; the header carries the current generation.
+
+    `commands` are numbered; `command_id` is the number of the last one. They are repeated until a heartbeat has told
+    that they were seen.
+    """
 
     server_time: float = 0.0
     commands: list[str] = []
+    command_id: Count = 0
 
 
 class Released(Header, frozen=True, kw_only=True, tag="released"):
-    """All have arrived. `participants` are in order of arrival; `commit_index` counts commit points."""
+    """All have arrived. `participants` are in order of arrival; `commit_index` counts commit points.
+
+    `reduced` holds the arrivals' values by name. `lag` and `slowest` (slowest first) tell who was waited for; `joined`
+    and `left` who came and went while a barrier that re-forms was open.
+    """
 
     name: str
     step: Count
     participants: list[str]
     commit_index: Count = 0
     remaining: dict[str, int] = {}
+    reduced: dict[str, float] = {}
+    lag: Lag | None = None
+    slowest: list[str] = []
+    joined: list[str] = []
+    left: list[str] = []
 
 
 class DatasetRegistered(Header, frozen=True, kw_only=True, tag="dataset_registered"):
@@ -181,6 +197,19 @@ class WorkerRow(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     resources: Resources | None = None
 
 
+class HangRow(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """A worker that others wait for and whose training loop has not moved for `since_s` seconds.
+
+    `where` names what is waited for, `waited_for_by` counts who waits.
+    """
+
+    worker_id: str
+    rank: int
+    since_s: float
+    waited_for_by: Count
+    where: str
+
+
 class Status(Header, frozen=True, kw_only=True, tag="status"):
     """A snapshot. Every figure is measured; what is not known is absent."""
 
@@ -198,6 +227,23 @@ class Status(Header, frozen=True, kw_only=True, tag="status"):
     counters: dict[str, int]
     barrier_wait_ms: dict[str, float]
     checkpoint_waits: dict[str, list[str]] = {}
+    hangs: list[HangRow] = []
+    frozen: str = ""
+
+
+class View(Header, frozen=True, kw_only=True, tag="view"):
+    """What a follower of the broadcasts needs to begin, or to go on after a gap.
+
+    It is the state after the broadcast number `broadcast_seq` of the header's term. `digest` is what TICK repeats.
+    """
+
+    broadcast_seq: Count
+    epoch: Count
+    commit_index: Count
+    formed: bool
+    members: list[str]
+    checkpoints: list[CheckpointSummary]
+    digest: Count
 
 
 class ErrorReply(Header, frozen=True, kw_only=True, tag="error"):
@@ -226,5 +272,6 @@ Reply = (
     | Restored
     | CommitCheckpoint
     | Status
+    | View
     | ErrorReply
 )

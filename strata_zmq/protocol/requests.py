@@ -19,6 +19,7 @@ from strata_zmq.protocol.fields import (
     Role,
     Seconds,
     Text,
+    Value,
     WorkerState,
     WriterInfo,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Deregister",
     "GetShards",
     "GetStatus",
+    "GetView",
     "Heartbeat",
     "Hello",
     "LatestCheckpoint",
@@ -85,7 +87,10 @@ class Deregister(Header, frozen=True, kw_only=True, tag="deregister"):
 
 
 class Heartbeat(Header, frozen=True, kw_only=True, tag="heartbeat"):
-    """Renews the lease. `progress` rises when the training loop moves, so that a hung loop shows."""
+    """Renews the lease. `progress` rises when the training loop moves, so that a hung loop shows.
+
+    `commands_seen` is the number of the last command that this process life has taken.
+    """
 
     state: WorkerState = "IDLE"
     step: Count = 0
@@ -93,6 +98,7 @@ class Heartbeat(Header, frozen=True, kw_only=True, tag="heartbeat"):
     progress: Count = 0
     task: Text = ""
     resources: Resources | None = None
+    commands_seen: Count = 0
 
 
 class SeenRange(msgspec.Struct, array_like=True, frozen=True):
@@ -112,7 +118,8 @@ class SeenRange(msgspec.Struct, array_like=True, frozen=True):
 class Arrive(Header, frozen=True, kw_only=True, tag="arrive"):
     """Arrives at the barrier (generation, name, step); with `commit` the barrier is a commit point and carries cursors.
 
-    `expected` is 0 for the whole generation. Answered by RELEASED when all have arrived.
+    `expected` is 0 for the whole generation. Answered by RELEASED when all have arrived. `on_change` says what a change
+    of the membership does to those who wait; `values` are reduced over all arrivals, which must name the same ones.
     """
 
     name: Identifier
@@ -121,6 +128,8 @@ class Arrive(Header, frozen=True, kw_only=True, tag="arrive"):
     timeout_s: Seconds = 300.0
     commit: bool = False
     ranges: Annotated[list[SeenRange], Meta(max_length=512)] = []
+    on_change: Literal["break", "reform"] = "break"
+    values: Annotated[list[Value], Meta(max_length=16)] = []
 
 
 class RegisterDataset(Header, frozen=True, kw_only=True, tag="register_dataset"):
@@ -230,6 +239,10 @@ class GetStatus(Header, frozen=True, kw_only=True, tag="get_status"):
     """Asks for a snapshot of everything that a person would want to see."""
 
 
+class GetView(Header, frozen=True, kw_only=True, tag="get_view"):
+    """Asks for the state that the broadcasts after `broadcast_seq` continue. Answered by VIEW."""
+
+
 Request = (
     Hello
     | RegisterWorker
@@ -249,4 +262,5 @@ Request = (
     | CheckpointFailed
     | ReportLost
     | GetStatus
+    | GetView
 )

@@ -85,6 +85,7 @@ REQUESTS = st.one_of(
     st.builds(wire.CheckpointFailed, checkpoint_id=CHECKPOINTS, code=TEXTS.filter(bool), message=TEXTS),
     st.builds(wire.ReportLost, worker_id=NAMES, pid=NUMBERS),
     st.builds(wire.GetStatus),
+    st.builds(wire.GetView),
 )
 STEPS = st.lists(st.tuples(st.integers(0, 4), REQUESTS, st.sampled_from([0.0, 0.0, 0.25, 10.0])), max_size=40)
 

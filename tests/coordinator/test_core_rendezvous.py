@@ -107,7 +107,7 @@ def test_any_traffic_renews_a_lease(make_job, what: str) -> None:
         else:
             talking.shards(worker_id="talking")
     assert job.history.member_ids == ("talking",)
-    quiet.heartbeat().refused("stale_generation", "quiet")
+    quiet.heartbeat().refused("fenced", "quiet")
 
 
 def test_a_fenced_worker_is_told_so_and_comes_back_by_registering_again(trio) -> None:
@@ -117,8 +117,8 @@ def test_a_fenced_worker_is_told_so_and_comes_back_by_registering_again(trio) ->
         w1.heartbeat()
         w2.heartbeat()
     assert job.history.member_ids == ("w1", "w2")
-    w0.heartbeat().refused("stale_generation", "'w0'", "8 s", "register again")
-    w0.arrive().refused("stale_generation", "'w0'")
+    w0.heartbeat().refused("fenced", "'w0'", "8 s", "register again")
+    w0.arrive().refused("fenced", "'w0'")
     w0.register().got(wire.Registered)
     assert job.history.member_ids == ("w1", "w2", "w0")
     assert w0.join().got(wire.Membership).rank == 2

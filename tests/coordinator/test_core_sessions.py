@@ -28,8 +28,14 @@ REQUESTS = [
     wire.CheckpointFailed(checkpoint_id="c", code="storage", message="m"),
     wire.ReportLost(worker_id="w0", pid=1),
     wire.GetStatus(),
+    wire.GetView(),
 ]
-ANSWERED = {wire.Heartbeat: wire.HeartbeatAck, wire.LatestCheckpoint: wire.CheckpointTaken, wire.GetStatus: wire.Status}
+ANSWERED = {
+    wire.Heartbeat: wire.HeartbeatAck,
+    wire.LatestCheckpoint: wire.CheckpointTaken,
+    wire.GetStatus: wire.Status,
+    wire.GetView: wire.View,
+}
 
 
 def name(request) -> str:

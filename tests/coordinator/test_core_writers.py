@@ -37,10 +37,10 @@ def test_a_writer_that_was_given_up_cannot_confirm_before_it_has_registered_agai
         job.wait(4.0)
         for worker in workers:
             worker.heartbeat()
-    writer.confirm(summary(name)).refused("stale_generation", "'writer'", "register again")
+    writer.confirm(summary(name)).refused("fenced", "'writer'", "register again")
     failure = wire.CheckpointFailed(checkpoint_id=name, code="storage", message="")
-    writer.ask(failure).refused("stale_generation")
-    writer.heartbeat().refused("stale_generation", "'writer'")
+    writer.ask(failure).refused("fenced")
+    writer.heartbeat().refused("fenced", "'writer'")
     assert job.status().open_checkpoints == [name]
 
     waiting = workers[0].durable(name)
@@ -53,7 +53,7 @@ def test_a_writer_that_was_given_up_cannot_confirm_before_it_has_registered_agai
 def test_a_restarted_writer_takes_its_own_place_on_one_host(saving) -> None:
     job, workers, old = saving
     new = job.writer("writer")
-    old.confirm(summary("any")).refused("stale_generation")
+    old.confirm(summary("any")).refused("fenced")
     name = opened(workers)
     for worker in workers:
         worker.durable(name)

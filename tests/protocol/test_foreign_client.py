@@ -115,7 +115,7 @@ def test_a_client_of_another_language_takes_part_in_a_whole_epoch(start_coordina
     assert subscriber.poll(TIMEOUT_MS)
     topic, body = subscriber.recv_multipart()
     assert topic == b"tick"
-    assert msgpack.unpackb(body) == ["tick", "abroad", 1, 0, broadcast_seq]
+    assert msgpack.unpackb(body)[:5] == ["tick", "abroad", 1, 0, broadcast_seq]
     assert heartbeat_s * 2 <= lease_s
 
     for worker, name in zip(workers, ("alpha", "beta"), strict=True):
@@ -204,4 +204,6 @@ def test_trailing_fields_may_be_left_out_or_added(start_coordinator, new_socket)
     client = Foreigner(new_socket(zmq.DEALER), coordinator.control)
     assert client.ask("hello")[0] == "welcome"
     client.hello("worker")
-    assert client.ask("heartbeat", "IDLE", 0, 0, 0, "", None, "of a later", ["version"], {"": 1})[0] == "heartbeat_ack"
+    assert (
+        client.ask("heartbeat", "IDLE", 0, 0, 0, "", None, 0, "of a later", ["version"], {"": 1})[0] == "heartbeat_ack"
+    )

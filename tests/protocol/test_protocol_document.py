@@ -29,6 +29,9 @@ PARTS = [
     wire.WriterInfo,
     wire.CheckpointSummary,
     wire.RankArrival,
+    wire.Value,
+    wire.Lag,
+    wire.HangRow,
     wire.WorkerRow,
 ]
 COUNT_MAX = 2**62
