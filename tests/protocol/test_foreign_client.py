@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgpack
@@ -207,3 +208,78 @@ def test_trailing_fields_may_be_left_out_or_added(start_coordinator, new_socket)
     assert (
         client.ask("heartbeat", "IDLE", 0, 0, 0, "", None, 0, "of a later", ["version"], {"": 1})[0] == "heartbeat_ack"
     )
+
+
+def digest(generation: int, epoch: int, formed: bool, members: list[str]) -> int:
+    """The digest of PROTOCOL.md, word by word."""
+    text = f"{generation}|{epoch}|{int(formed)}|{','.join(members)}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 2
+
+
+class Follower:
+    """Keeps the membership by broadcasts alone, and knows when it has missed one."""
+
+    def __init__(self, view: list[Any]) -> None:
+        self.generation, self.seq, self.epoch, self.formed = view[3], view[6], view[7], view[9]
+        self.members = view[10]
+        assert self.digest == view[12]
+
+    @property
+    def digest(self) -> int:
+        return digest(self.generation, self.epoch, self.formed, self.members)
+
+    def follow(self, message: list[Any]) -> bool:
+        """Apply one broadcast; False if one before it was missed."""
+        tag, seq = message[0], message[4]
+        if seq <= self.seq:
+            return tag != "tick" or seq < self.seq or message[5] == self.digest
+        if tag == "tick" or seq > self.seq + 1:
+            return False
+        self.seq, self.generation = seq, message[3]
+        if tag == "rebalance":
+            joined, left, self.epoch, self.formed = message[6], message[7], message[10], message[11]
+            self.members = [name for name in self.members if name not in left] + joined
+            return message[13] == self.digest
+        if tag == "epoch":
+            self.epoch = message[5]
+        return True
+
+
+def test_a_follower_of_another_language_notices_a_gap_and_recovers_from_a_snapshot(
+    start_coordinator, new_socket
+) -> None:
+    coordinator = start_coordinator()
+    subscriber = new_socket(zmq.SUB)
+    subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+    subscriber.connect(coordinator.broadcast)
+
+    def hear() -> list[Any]:
+        assert subscriber.poll(TIMEOUT_MS)
+        return msgpack.unpackb(subscriber.recv_multipart()[1])
+
+    hear()  # subscribed first; only then the snapshot
+    watcher = Foreigner(new_socket(zmq.DEALER), coordinator.control)
+    watcher.hello("client")
+    follower = Follower(watcher.ask("get_view"))
+    workers = [Foreigner(new_socket(zmq.DEALER), coordinator.control) for _ in range(3)]
+    for number, worker in enumerate(workers):
+        worker.join(f"w{number}")
+        worker.adopt(worker.say("await_generation", worker.generation, 10.0))
+    heard = []
+    while not (heard and heard[-1][0] == "rebalance" and heard[-1][3] == workers[-1].generation):
+        heard.append(hear())
+    lost = [message for message in heard if message[0] == "rebalance"][-2]  # as if PUB had dropped it
+    for message in heard:
+        if message is not lost:
+            assert follower.follow(message) == (message[4] < lost[4]), heard
+    recovered = Follower(watcher.ask("get_view"))
+    assert recovered.members == ["w0", "w1", "w2"]
+    assert workers[0].ask("deregister")[0] == "done"
+    while recovered.members == ["w0", "w1", "w2"]:
+        assert recovered.follow(hear())
+    assert recovered.members == ["w1", "w2"]
+    tick = hear()
+    while tick[0] != "tick":
+        assert recovered.follow(tick)
+        tick = hear()
+    assert tick[5] == recovered.digest
