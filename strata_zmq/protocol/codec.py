@@ -8,21 +8,26 @@ import msgspec
 
 from strata_zmq.errors import ProtocolError
 from strata_zmq.protocol.fields import Count
-from strata_zmq.protocol.messages import Broadcast, Released, Reply, Request
+from strata_zmq.protocol.messages import Broadcast, Fold, Folded, Released, Reply, Request
 
 __all__ = [
+    "MAX_FOLDED_BYTES",
     "MAX_REPLY_BYTES",
     "MAX_REQUEST_BYTES",
     "ReplyEncoder",
     "decode_broadcast",
+    "decode_downward",
     "decode_reply",
     "decode_request",
+    "decode_upward",
     "encode",
     "seq_of",
 ]
 
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 16 * 1024 * 1024
+MAX_FOLDED_BYTES = MAX_REPLY_BYTES + 64 * 1024
+"""The longest reply has to fit in, envelope and all."""
 
 
 class _Envelope(msgspec.Struct, array_like=True, frozen=True):
@@ -40,7 +45,8 @@ _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 _broadcasts: msgspec.msgpack.Decoder[Broadcast] = msgspec.msgpack.Decoder(Broadcast)
-
+_upward: msgspec.msgpack.Decoder[Request | Fold] = msgspec.msgpack.Decoder(Request | Fold)
+_downward: msgspec.msgpack.Decoder[Reply | Folded] = msgspec.msgpack.Decoder(Reply | Folded)
 _envelopes: msgspec.msgpack.Decoder[_Envelope] = msgspec.msgpack.Decoder(_Envelope)
 
 encode = _encoder.encode
@@ -58,6 +64,12 @@ def _decode(decoder: msgspec.msgpack.Decoder[Any], data: bytes, limit: int, what
 def decode_request(data: bytes) -> Request:
     """Return the request in one frame of at most MAX_REQUEST_BYTES; raises ProtocolError."""
     message: Request = _decode(_requests, data, MAX_REQUEST_BYTES, "request")
+    return message
+
+
+def decode_upward(data: bytes) -> Request | Fold:
+    """Return what a coordinator may be sent in one frame: a request, or an agent's envelope; raises ProtocolError."""
+    message: Request | Fold = _decode(_upward, data, MAX_REQUEST_BYTES, "request")
     return message
 
 
@@ -95,6 +107,12 @@ def seq_of(data: bytes) -> int:
 def decode_reply(data: bytes) -> Reply:
     """Return the reply in one frame of at most MAX_REPLY_BYTES; raises ProtocolError."""
     message: Reply = _decode(_replies, data, MAX_REPLY_BYTES, "reply")
+    return message
+
+
+def decode_downward(data: bytes) -> Reply | Folded:
+    """Return what an agent may be sent in one frame: a reply, or an envelope of them; raises ProtocolError."""
+    message: Reply | Folded = _decode(_downward, data, MAX_FOLDED_BYTES, "reply")
     return message
 
 

@@ -28,6 +28,7 @@ from strata_zmq.protocol.fields import (
     WorkerState,
     WriterInfo,
 )
+from strata_zmq.protocol.folds import Addressee, Fold, Folded, Part, Shared
 from strata_zmq.protocol.replies import (
     CheckpointDurable,
     CheckpointOpened,
@@ -77,6 +78,7 @@ from strata_zmq.protocol.requests import (
 
 __all__ = [
     "PROTOCOL_VERSION",
+    "Addressee",
     "AdvanceEpoch",
     "Announcement",
     "Arrive",
@@ -99,6 +101,8 @@ __all__ = [
     "EpochAdvanced",
     "EpochStarted",
     "ErrorReply",
+    "Fold",
+    "Folded",
     "GetShards",
     "GetStatus",
     "GetView",
@@ -111,6 +115,7 @@ __all__ = [
     "LatestCheckpoint",
     "Membership",
     "MembershipChanged",
+    "Part",
     "RankArrival",
     "Reduction",
     "RegisterDataset",
@@ -127,6 +132,7 @@ __all__ = [
     "Role",
     "SeenRange",
     "Shards",
+    "Shared",
     "Status",
     "Tick",
     "Value",

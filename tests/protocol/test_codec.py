@@ -21,6 +21,8 @@ REQUESTS, REPLIES, BROADCASTS = (get_args(union) for union in (wire.Request, wir
 DECODERS = [
     (REQUESTS, codec.decode_request),
     (REPLIES, codec.decode_reply),
+    ((wire.Fold,), codec.decode_upward),
+    ((wire.Folded,), codec.decode_downward),
     (BROADCASTS, codec.decode_broadcast),
     (get_args(stream.StreamRequest), stream.decode_stream_request),
     (get_args(stream.StreamReply), stream.decode_stream_reply),

@@ -22,7 +22,7 @@ MESSAGES = {
     kind.__struct_config__.tag: kind
     for union in (wire.Request, wire.Reply, wire.Broadcast, stream.StreamRequest, stream.StreamReply)
     for kind in get_args(union)
-} | {"chunk": stream.ChunkHeader}
+} | {"chunk": stream.ChunkHeader, "fold": wire.Fold, "folded": wire.Folded}
 PARTS = [
     wire.Resources,
     wire.SeenRange,
@@ -33,6 +33,9 @@ PARTS = [
     wire.Lag,
     wire.HangRow,
     wire.WorkerRow,
+    wire.Part,
+    wire.Shared,
+    wire.Addressee,
 ]
 COUNT_MAX = 2**62
 
@@ -183,6 +186,7 @@ def test_every_error_code_stands_there_with_its_fault_and_whether_a_retry_helps(
         f"protocol version is {wire.PROTOCOL_VERSION}",
         f"{codec.MAX_REQUEST_BYTES:,} bytes",
         f"{codec.MAX_REPLY_BYTES:,} bytes",
+        f"{codec.MAX_FOLDED_BYTES:,} downward",
         f"{stream.HEADER_BYTES_MAX:,} bytes",
         f"{stream.CONTROL_BYTES_MAX:,} bytes",
     ],
