@@ -91,10 +91,23 @@ class Core:
             self._tick()
         return world.effects
 
-    def reject(self, connection: bytes, error: StrataError, seq: int = 0) -> wire.ErrorReply:
-        """Return the answer to a frame that could not be read; it is counted and changes nothing else.
+    def admit(self, connection: bytes, fold: wire.Fold) -> wire.ErrorReply | None:
+        """Return why an agent's envelope is refused as a whole; None: its parts may come in, each for itself."""
+        session = self._world.sessions.get(connection)
+        error: StrataError
+        if session is None or session.number != fold.session:
+            error = UnknownSessionError(f"session {fold.session} is not known here (term {self.history.term}): say hello")
+        elif session.role != "agent":
+            error = InvalidArgumentError(f"fold: this session's role is {session.role!r}, only an agent may send one")
+        else:
+            session.heard_at = self._world.now
+            return None
+        return self.reject(connection, error, fold.seq, fold.session)
 
-        `seq` is the request's, where at least that much could be read.
+    def reject(self, connection: bytes, error: StrataError, seq: int = 0, claimed: int = 0) -> wire.ErrorReply:
+        """Return the answer to a frame that could not be taken; it is counted and changes nothing else.
+
+        `seq` is the request's, and `claimed` the session it named, where that much could be read.
         """
         self._world.counters[f"rejected.{error.code}"] += 1
         session = self._world.sessions.get(connection)
@@ -102,7 +115,7 @@ class Core:
             job=self._world.config.job,
             term=self.history.term,
             generation=self.history.generation,
-            session=session.number if session else 0,
+            session=claimed or (session.number if session else 0),
             seq=seq,
             code=error.code,
             message=str(error),
