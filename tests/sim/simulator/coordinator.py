@@ -1,0 +1,227 @@
+"""The coordinator's process in the simulation: the real core, and a shell that does what the real shell does.
+
+Drain, step, journal, send, broadcast, in that order. It can be stopped for a while, and killed between any two of these.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import replace
+from typing import Protocol
+
+from strata_zmq.coordinator.core.core import Core
+from strata_zmq.coordinator.core.history import History
+from strata_zmq.coordinator.core.records import Record
+from strata_zmq.coordinator.core.world import CoreConfig, Effects, Received
+from strata_zmq.errors import ProtocolError
+from strata_zmq.protocol.codec import decode_request, encode, seq_of
+from strata_zmq.protocol.messages import Broadcast, Reply
+
+from .disk import Disk
+from .network import Network
+from .timeline import Timeline
+from .transcript import Transcript
+
+__all__ = ["CRASH_POINTS", "Coordinator", "Watcher"]
+
+DRAIN_MAX = 256
+POLL_S = 0.1
+PULSE_S = 1.0
+CRASH_POINTS = ("before the journal", "after the journal", "amid the sends", "before the broadcasts")
+WALL_S = 1_700_000_000.0
+
+
+class Watcher(Protocol):
+    """Whoever looks at each stage of a step; raises when something is wrong."""
+
+    def began(self, history: History, effects: Effects, now: float, lease_from: float) -> None:
+        """A life has begun: `effects` are its first, `lease_from` the core's clock then."""
+
+    def stepped(self, history: History, batch: list[Received], effects: Effects, clock: float) -> None:
+        """A step was taken at the core's time `clock`; nothing of it is durable or sent yet."""
+
+    def journaled(self, records: list[Record]) -> None:
+        """These records are durable now."""
+
+    def sent(self, connection: bytes, reply: Reply) -> None:
+        """A reply leaves."""
+
+    def announced(self, broadcast: Broadcast) -> None:
+        """A broadcast leaves."""
+
+
+class Coordinator:
+    """One coordinator through all its lives. `disk` is what they have in common."""
+
+    def __init__(
+        self,
+        config: CoreConfig,
+        timeline: Timeline,
+        network: Network,
+        rng: random.Random,
+        transcript: Transcript,
+        watcher: Watcher,
+        disk: Disk,
+    ) -> None:
+        self.config = config
+        self.disk = disk
+        self.core: Core | None = None
+        self.lives = 0
+        self.sync_s = 0.002
+        """How long an append takes."""
+        self.crash_at = ""
+        """One of CRASH_POINTS: where the next step with effects of that kind ends this life."""
+        self._timeline = timeline
+        self._network = network
+        self._rng = rng
+        self._transcript = transcript
+        self._watcher = watcher
+        self._inbox: deque[tuple[bytes, bytes]] = deque()
+        self._clock_offset = 0.0
+        self._turn = 0
+        self._idle = False
+        self._paused = False
+        self._pulse_at = 0.0
+        network.arrive = self._arrive
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process."""
+        return self.core is not None
+
+    def start(self) -> None:
+        """Begin a life from what the disk holds. Its clock has nothing to do with that of the life before."""
+        self.lives += 1
+        self._clock_offset = self._rng.uniform(0.0, 1e6)
+        config = replace(self.config, wall_offset_s=WALL_S - self._clock_offset)
+        self.core = Core(config, self.disk.replay())
+        self._paused, self._pulse_at = False, 0.0
+        self._transcript.tell(self._timeline.now, "coordinator", f"life {self.lives} begins")
+        clock = self._timeline.now + self._clock_offset
+        effects = self.core.start(clock)
+        self._watcher.began(self.core.history, effects, self._timeline.now, clock)
+        self._network.serve()
+        self._journal(self._next_turn(), effects)
+
+    def kill(self, why: str) -> None:
+        """End this life at once: all that is not on the disk is gone."""
+        if self.core is None:
+            return
+        self._transcript.tell(self._timeline.now, "coordinator", f"killed {why}")
+        self.core = None
+        self.crash_at = ""
+        self._next_turn()
+        self._inbox.clear()
+        self._network.fall_silent()
+
+    def pause(self) -> None:
+        """Stop the process (SIGSTOP): what arrives piles up."""
+        if self.core is not None and not self._paused:
+            self._transcript.tell(self._timeline.now, "coordinator", "stopped")
+            self._paused = True
+
+    def resume(self) -> None:
+        """Let the process run on (SIGCONT)."""
+        if self.core is not None and self._paused:
+            self._transcript.tell(self._timeline.now, "coordinator", "continued")
+            self._paused = False
+            if self._idle:
+                self._timeline.after(0.0, self._loop, self._next_turn())
+
+    # ---- the loop
+
+    def _next_turn(self) -> int:
+        """Void whatever is planned; return the number that the next action has to bring."""
+        self._turn += 1
+        self._idle = False
+        return self._turn
+
+    def _arrive(self, connection: bytes, body: bytes) -> None:
+        if self.core is None:
+            return
+        self._inbox.append((connection, body))
+        if self._idle and not self._paused:
+            # What arrives meanwhile is in the same batch.
+            self._timeline.after(self._rng.random() * 0.0005, self._loop, self._next_turn())
+
+    def _loop(self, turn: int) -> None:
+        core = self.core
+        if turn != self._turn or core is None:
+            return
+        if self._paused:
+            self._idle = True
+            return
+        batch: list[Received] = []
+        while self._inbox and len(batch) < DRAIN_MAX:
+            connection, body = self._inbox.popleft()
+            try:
+                message = decode_request(body)
+            except ProtocolError as error:
+                self._network.reply(connection, encode(core.reject(connection, error, seq_of(body))))
+                continue
+            self._transcript.note(self._timeline.now, ">", self._network.name_of(connection), message, body)
+            batch.append(Received(connection, message))
+        clock = self._timeline.now + self._clock_offset
+        effects = core.step(batch, clock)
+        self._watcher.stepped(core.history, batch, effects, clock)
+        self._journal(turn, effects)
+
+    def _journal(self, turn: int, effects: Effects) -> None:
+        if not effects.records:
+            self._send(turn, effects)
+        elif self._crashes(CRASH_POINTS[0]):
+            self.kill("before the journal has what it decided")
+        else:
+            self._timeline.after(self.sync_s * (0.5 + self._rng.random()), self._written, turn, effects)
+
+    def _written(self, turn: int, effects: Effects) -> None:
+        core = self.core
+        if turn != self._turn or core is None:
+            return
+        if self._paused:
+            self._timeline.after(0.05, self._written, turn, effects)
+            return
+        bodies = self.disk.encode(effects.records)
+        self.disk.append(bodies, core.history)
+        for record, body in zip(effects.records, bodies, strict=True):
+            self._transcript.note(self._timeline.now, "=", "journal", record, body)
+        self._watcher.journaled([self.disk.decode(body) for body in bodies])
+        if self._crashes(CRASH_POINTS[1]):
+            self.kill("before anybody hears what the journal has")
+            return
+        self._send(turn, effects)
+
+    def _send(self, turn: int, effects: Effects) -> None:
+        last = len(effects.sends)
+        if len(effects.sends) > 1 and self._crashes(CRASH_POINTS[2]):
+            last = self._rng.randrange(1, last)
+        for connection, reply in effects.sends[:last]:
+            self._watcher.sent(connection, reply)
+            self._network.reply(connection, encode(reply))
+        if last < len(effects.sends):
+            self.kill(f"after {last} of {len(effects.sends)} replies")
+            return
+        if effects.broadcasts and self._crashes(CRASH_POINTS[3]):
+            self.kill("before it has announced anything")
+            return
+        for broadcast in effects.broadcasts:
+            self._publish(broadcast)
+        if self.core is not None and self._timeline.now >= self._pulse_at:
+            self._pulse_at = self._timeline.now + PULSE_S
+            self._publish(self.core.pulse())
+        if self._inbox:
+            self._timeline.after(0.0, self._loop, turn)
+        else:
+            self._idle = True
+            self._timeline.after(POLL_S, self._loop, turn)
+
+    def _publish(self, broadcast: Broadcast) -> None:
+        self._watcher.announced(broadcast)
+        self._network.publish(encode(broadcast))
+
+    def _crashes(self, point: str) -> bool:
+        if self.crash_at != point:
+            return False
+        self.crash_at = ""
+        return True

@@ -1,0 +1,219 @@
+"""What must always hold, looked at in every stage of every step. Each method names one promise or a stage's worth of them.
+
+It reads records, replies and what workers say that they did; of the core it knows the history, and compares.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from hashlib import blake2b
+
+from strata_zmq.coordinator.core import records
+from strata_zmq.coordinator.core.history import History
+from strata_zmq.coordinator.core.records import Record
+from strata_zmq.coordinator.core.world import Effects, Received
+from strata_zmq.protocol import messages as wire
+
+from .faulty import require
+from .plan import LEASE_S
+from .truth import Truth
+
+__all__ = ["Watch"]
+
+_LATE_S = max(LEASE_S / 3, 0.5)
+_ROUNDING_S = 1e-6
+
+
+class Watch:
+    """Everything that is known from outside, and what it says about the next thing that happens."""
+
+    def __init__(self, name_of: Callable[[bytes], str]) -> None:
+        self.decided = Truth()
+        """What the core has decided, journaled or not."""
+        self.durable = Truth()
+        """What the journal has."""
+        self.committed_ids: set[str] = set()
+        """Checkpoints that HEAD has ever reached."""
+        self.counts: Counter[str] = Counter()
+        self._name_of = name_of
+        self._durable_records: list[Record] = []
+        self._issued: dict[tuple[int, str, int], dict[str, tuple[str, wire.Arrive]]] = {}
+        self._owner: dict[bytes, str] = {}
+        self._heard: dict[str, float] = {}
+        self._running_s = 0.0
+        self._stepped_at = 0.0
+        self._gone: set[str] = set()
+        self._broadcast_seq = 0
+
+    # ---- what workers say
+
+    def issues(self, name: str, incarnation: str, request: wire.Arrive) -> None:
+        """A worker wants to arrive at a barrier: only now may it be counted there."""
+        self._issued.setdefault((request.generation, request.name, request.step), {})[name] = (incarnation, request)
+
+    # ---- the coordinator's stages
+
+    def began(self, history: History, effects: Effects, now: float, lease_from: float) -> None:
+        """A life begins with what the journal has, and everybody has a full lease."""
+        self.decided = Truth()
+        for record in self._durable_records:
+            self.decided.read(record)
+        self._owner.clear()
+        self._heard = dict.fromkeys(self.decided.members, self._running_s)
+        self._stepped_at = lease_from
+        self._broadcast_seq = 0
+        for record in effects.records:
+            self.decided.read(record)
+        self.the_core_stands_where_its_records_say(history)
+
+    def stepped(self, history: History, batch: list[Received], effects: Effects, clock: float) -> None:
+        """A step was taken."""
+        gap, self._stepped_at = clock - self._stepped_at, clock
+        if gap <= _LATE_S:
+            self._running_s += gap
+        for event in batch:
+            owner = self._owner.get(event.connection)
+            if owner is not None:
+                self._heard[owner] = self._running_s
+            if type(event.message) is wire.Deregister and owner is not None:
+                self._gone.add(owner)
+            elif type(event.message) is wire.ReportLost:
+                self._gone.add(event.message.worker_id)
+        for connection, reply in effects.sends:
+            if type(reply) is wire.Registered:
+                self._owner[connection] = reply.worker_id
+                self._heard[reply.worker_id] = self._running_s
+        for record in effects.records:
+            self.nobody_is_lost_who_was_heard(record)
+            self.a_barrier_is_not_early(record)
+            self.decided.read(record)
+            self.counts[type(record).__name__] += 1
+        self._gone.clear()
+        if effects.records:
+            self.the_core_stands_where_its_records_say(history)
+
+    def journaled(self, written: list[Record]) -> None:
+        """Records are durable."""
+        for record in written:
+            self.durable.read(record)
+            self._durable_records.append(record)
+
+    def sent(self, connection: bytes, reply: wire.Reply) -> None:
+        """A reply leaves: all that it tells of is durable."""
+        durable = self.durable
+        require(reply.term == durable.term, f"a reply of term {reply.term} leaves in term {durable.term}: {reply}")
+        require(reply.generation <= durable.generation, f"generation {reply.generation} is not journaled: {reply}")
+        check = _ACKNOWLEDGED.get(type(reply))
+        if check is not None:
+            check(self, connection, reply)
+
+    def announced(self, broadcast: wire.Broadcast) -> None:
+        """A broadcast leaves: in sequence, and about what is durable."""
+        durable = self.durable
+        require(broadcast.term == durable.term, f"a broadcast of term {broadcast.term} in term {durable.term}")
+        require(broadcast.generation <= durable.generation, f"not journaled: {broadcast}")
+        quiet = isinstance(broadcast, wire.Tick)
+        expected = self._broadcast_seq + (0 if quiet else 1)
+        require(broadcast.seq == expected, f"broadcast {broadcast.seq} follows {self._broadcast_seq}")
+        self._broadcast_seq = broadcast.seq
+        if quiet or isinstance(broadcast, wire.MembershipChanged):
+            self.a_digest_is_of_the_state(broadcast.digest, quiet=quiet)
+
+    # ---- promises
+
+    def the_core_stands_where_its_records_say(self, history: History) -> None:
+        """Nothing changes without a record."""
+        decided = self.decided
+        stands = (history.term, history.generation, history.epoch, history.commit_index, history.formed)
+        says = (decided.term, decided.generation, decided.epoch, decided.commits, decided.formed)
+        require(stands == says, f"(term, generation, epoch, commits, formed) is {stands}, the records say {says}")
+        require(list(history.member_ids) == decided.members, f"members {history.member_ids}, not {decided.members}")
+        for name, dataset in history.datasets.items():
+            committed = decided.committed(name)
+            require(
+                dataset.ledger.committed == committed,
+                f"{dataset.ledger.committed} samples of {name} are committed, the records say {committed}",
+            )
+
+    def nobody_is_lost_who_was_heard(self, record: Record) -> None:
+        """Who leaves a generation has left, was reported dead, or was not heard for a lease while the core ran."""
+        if not isinstance(record, records.GenerationFormed | records.GenerationBroken):
+            return
+        for name in record.left:
+            silent_s = self._running_s - self._heard.get(name, float("-inf"))
+            require(
+                name in self._gone or silent_s >= LEASE_S - _ROUNDING_S,
+                f"{name} was declared lost after {silent_s:.2f} s of silence, its lease is {LEASE_S} s",
+            )
+
+    def a_barrier_is_not_early(self, record: Record) -> None:
+        """Everybody who counts has arrived: this process, in this generation, at this barrier; and all have."""
+        if not isinstance(record, records.BarrierReleased):
+            return
+        key = (record.generation, record.name, record.step)
+        issued = self._issued.get(key, {})
+        for name in record.participants:
+            require(name in issued, f"barrier {key} counts {name}, who has not arrived")
+            incarnation = issued[name][0]
+            lives = self.decided.lives.get(name)
+            require(incarnation == lives, f"barrier {key} counts {name} of life {incarnation}, {lives} is the member")
+        expected = issued[record.participants[0]][1].expected or len(self.decided.members)
+        require(
+            len(record.participants) == expected,
+            f"barrier {key} is released with {record.participants}, {expected} are expected",
+        )
+
+    def a_digest_is_of_the_state(self, digest: int, *, quiet: bool) -> None:
+        """Followers compare digests: they have to be those of the durable state."""
+        if quiet:
+            require(digest == digest_of(self.durable), "a tick's digest is not that of the state")
+
+    def released_is_journaled(self, connection: bytes, reply: wire.Released) -> None:
+        """A release is acknowledged only when the journal has it."""
+        outcome = (reply.name, reply.step, tuple(reply.participants))
+        require(outcome in self.durable.outcomes, f"a release that is not journaled: {reply}")
+
+    def membership_is_journaled(self, connection: bytes, reply: wire.Membership) -> None:
+        """All members of a generation hear of the same members, in the same order, and of their own rank."""
+        members = self.durable.memberships.get(reply.generation)
+        require(members == reply.members, f"generation {reply.generation} is {members}, {reply.members} leaves")
+        owner = self._owner.get(connection)
+        require(reply.members[reply.rank] == owner, f"{owner} is told rank {reply.rank} of {reply.members}")
+
+    def epoch_is_journaled(self, connection: bytes, reply: wire.EpochAdvanced) -> None:
+        """An epoch that has begun has begun for ever, but for a restore."""
+        require(reply.epoch <= self.durable.epoch, f"epoch {reply.epoch} is not journaled")
+
+    def dataset_is_journaled(self, connection: bytes, reply: wire.DatasetRegistered) -> None:
+        """A dataset that is registered stays so."""
+        require(reply.dataset_id in self.durable.sizes, f"dataset {reply.dataset_id} is not journaled")
+
+    def opening_is_journaled(self, connection: bytes, reply: wire.CheckpointOpened) -> None:
+        """Who writes bytes for a checkpoint writes them for one that a restart knows."""
+        saved = self.durable.saved.get(reply.checkpoint_id)
+        require(saved is not None, f"checkpoint {reply.checkpoint_id} is not journaled")
+        assert saved is not None
+        owner = self._owner.get(connection)
+        require(saved.workers[reply.rank] == owner, f"{owner} is told rank {reply.rank} of {saved.workers}")
+
+    def durable_is_in_the_store(self, connection: bytes, reply: wire.CheckpointDurable) -> None:
+        """Durable is what HEAD reaches, or has reached."""
+        require(reply.checkpoint_id in self.committed_ids, f"{reply.checkpoint_id} is in no HEAD")
+        require(reply.checkpoint_id in self.durable.taken, f"{reply.checkpoint_id} is not journaled as taken")
+
+
+_ACKNOWLEDGED: dict[type, Callable[[Watch, bytes, object], None]] = {
+    wire.Released: Watch.released_is_journaled,  # type: ignore[dict-item]
+    wire.Membership: Watch.membership_is_journaled,  # type: ignore[dict-item]
+    wire.EpochAdvanced: Watch.epoch_is_journaled,  # type: ignore[dict-item]
+    wire.DatasetRegistered: Watch.dataset_is_journaled,  # type: ignore[dict-item]
+    wire.CheckpointOpened: Watch.opening_is_journaled,  # type: ignore[dict-item]
+    wire.CheckpointDurable: Watch.durable_is_in_the_store,  # type: ignore[dict-item]
+}
+
+
+def digest_of(truth: Truth) -> int:
+    """Return the digest of a state, from its description in PROTOCOL.md."""
+    text = f"{truth.generation}|{truth.epoch}|{int(truth.formed)}|{','.join(truth.members)}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") >> 2
