@@ -96,7 +96,9 @@ class Core:
         session = self._world.sessions.get(connection)
         error: StrataError
         if session is None or session.number != fold.session:
-            error = UnknownSessionError(f"session {fold.session} is not known here (term {self.history.term}): say hello")
+            error = UnknownSessionError(
+                f"session {fold.session} is not known here (term {self.history.term}): say hello"
+            )
         elif session.role != "agent":
             error = InvalidArgumentError(f"fold: this session's role is {session.role!r}, only an agent may send one")
         else:
