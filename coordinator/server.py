@@ -15,29 +15,25 @@ from pathlib import Path
 
 import zmq
 
-from strata_zmq.errors import ProtocolError, StrataError
-from strata_zmq.protocol.codec import ReplyEncoder, decode_request, encode, seq_of
-from strata_zmq.protocol.messages import Broadcast, Reply
+from strata_zmq.errors import StrataError
+from strata_zmq.protocol.codec import encode
+from strata_zmq.protocol.messages import Broadcast
 from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
 from strata_zmq.transport.endpoints import ipc_path
 from strata_zmq.transport.sockets import CONTROL, bind, open_socket, raise_file_limit
 
 from .config import CoordinatorConfig
 from .core.core import Core
-from .core.world import CoreConfig, Effects, Received
+from .core.world import CoreConfig, Effects
 from .journal import Journal
+from .router import Router
 
 __all__ = ["Server", "serve"]
 
 log = logging.getLogger("strata.coordinator")
 
-DRAIN_MAX = 256
 POLL_MS = 50
 PULSE_S = 1.0
-# Plain integers: combining pyzmq's flags costs more than sending a frame.
-_DONTWAIT = int(zmq.DONTWAIT)
-_MORE = int(zmq.SNDMORE) | _DONTWAIT
-_RCVMORE = int(zmq.RCVMORE)
 TOPICS = {"epoch": b"epoch", "rebalance": b"rebalance", "checkpoint": b"checkpoint", "tick": b"tick"}
 
 
@@ -51,7 +47,6 @@ class Server:
         self._journal = Journal(config.journal)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._gate = accept_job_key_only(self._context, keys) if keys else None
-        self._encoder = ReplyEncoder()
         self._stopping = False
         try:
             self._router = open_socket(self._context, zmq.ROUTER, CONTROL, keys=keys, server=True)
@@ -59,6 +54,7 @@ class Server:
             self._publisher = open_socket(self._context, zmq.PUB, CONTROL, keys=keys, server=True)
             self.broadcast_endpoint = bind(self._publisher, config.broadcast, field="broadcast")
             self._core = Core(self._core_config(), self._journal.replay())
+            self._messages = Router(self._router, self._core.reject)
         except BaseException:
             self._close()
             raise
@@ -73,7 +69,7 @@ class Server:
             self._perform(core.start(time.monotonic()))
             self._tell_log()
             while not self._stopping:
-                batch = self._drain() if poller.poll(POLL_MS) else []
+                batch = self._messages.drain() if poller.poll(POLL_MS) else []
                 now = time.monotonic()
                 self._perform(core.step(batch, now))
                 if now >= pulse_at:
@@ -99,50 +95,12 @@ class Server:
             self.control_endpoint,
         )
 
-    def _drain(self) -> list[Received]:
-        """Take what has arrived, at most DRAIN_MAX messages, and answer what cannot be read."""
-        receive, more = self._router.recv, self._router.getsockopt
-        batch: list[Received] = []
-        for _ in range(DRAIN_MAX):
-            try:
-                connection = receive(_DONTWAIT)
-            except zmq.Again:
-                break
-            body = receive()
-            try:
-                if more(_RCVMORE):
-                    self._discard_rest()
-                batch.append(Received(connection, decode_request(body)))
-            except ProtocolError as error:
-                log.warning("refused a frame: %s", error)
-                self._send(connection, self._core.reject(connection, error, seq_of(body)))
-        return batch
-
-    def _discard_rest(self) -> None:
-        frames = 1
-        while self._router.getsockopt(_RCVMORE):
-            self._router.recv()
-            frames += 1
-        raise ProtocolError(f"a request is one frame, this one has {frames}: send a single MessagePack array")
-
     def _perform(self, effects: Effects) -> None:
         if effects.records:
             self._journal.append(effects.records, self._core.history)
-        for connection, reply in effects.sends:
-            self._send(connection, reply)
+        self._messages.send_all(effects.outbox)
         for broadcast in effects.broadcasts:
             self._publish(broadcast)
-
-    def _send(self, connection: bytes, reply: Reply) -> None:
-        send = self._router.send
-        body = self._encoder.encode(reply)
-        try:
-            send(connection, _MORE)
-            send(body, _DONTWAIT)
-        except zmq.ZMQError as error:
-            # Gone, or too slow to read its replies: it asks again when it is back.
-            if error.errno not in {zmq.EHOSTUNREACH, zmq.EAGAIN}:
-                raise
 
     def _publish(self, broadcast: Broadcast) -> None:
         tag = broadcast.__struct_config__.tag

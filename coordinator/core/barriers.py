@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 from strata_zmq.domain.barrier import Barrier, BarrierKey
 from strata_zmq.errors import (
@@ -51,7 +52,7 @@ class Barriers:
         if outcome is not None and session.worker is not None:
             # Whoever asks again has missed the reply: a lost reply costs latency, never correctness. That holds for one
             # whose lease has ended since, too: it must not roll back what history has.
-            self._release_one(session, request.seq, key, outcome)
+            world.reply(session, request.seq, Released, **self._released(key, outcome))
             return
         worker = self._rendezvous.caller(session)
         what = f"barrier {request.name!r} step {request.step}"
@@ -188,18 +189,17 @@ class Barriers:
             )
         )
         self.skews_s.append(world.now - barrier.opened_at)
-        outcome = world.history.outcomes[key]
-        for arrival in barrier.arrivals.values():
-            self._release_one(arrival.parked.session, arrival.parked.seq, key, outcome)
+        recipients = [
+            (arrival.parked.session.connection, arrival.parked.session.number, arrival.parked.seq)
+            for arrival in barrier.arrivals.values()
+        ]
+        world.reply_all(recipients, Released, **self._released(key, world.history.outcomes[key]))
 
-    def _release_one(self, session: Session, seq: int, key: BarrierKey, outcome: Outcome) -> None:
-        self._world.reply(
-            session,
-            seq,
-            Released,
-            name=key.name,
-            step=key.step,
-            participants=outcome.participants,
-            commit_index=outcome.commit_index,
-            remaining={name: dataset.remaining for name, dataset in self._world.history.datasets.items()},
-        )
+    def _released(self, key: BarrierKey, outcome: Outcome) -> dict[str, Any]:
+        return {
+            "name": key.name,
+            "step": key.step,
+            "participants": outcome.participants,
+            "commit_index": outcome.commit_index,
+            "remaining": {name: dataset.remaining for name, dataset in self._world.history.datasets.items()},
+        }

@@ -19,19 +19,19 @@ from strata_zmq.errors import (
 )
 from strata_zmq.protocol.messages import (
     Announcement,
-    Broadcast,
     ErrorReply,
     Header,
-    Reply,
     Resources,
     WriterInfo,
 )
+
+from .effects import Effects, Fanout
 
 if TYPE_CHECKING:
     from .history import History
     from .records import Record
 
-__all__ = ["CoreConfig", "Effects", "Parked", "Received", "Session", "Worker", "World", "Writer"]
+__all__ = ["CoreConfig", "Effects", "Fanout", "Parked", "Received", "Session", "Worker", "World", "Writer"]
 
 R = TypeVar("R", bound=Header)
 B = TypeVar("B", bound=Announcement)
@@ -64,15 +64,6 @@ class Received:
 
     connection: bytes
     message: Any
-
-
-@dataclass(slots=True)
-class Effects:
-    """The core's output. The order is contract: persist the records, then send, then broadcast."""
-
-    records: list[Record] = field(default_factory=list)
-    sends: list[tuple[bytes, Reply]] = field(default_factory=list)
-    broadcasts: list[Broadcast] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -168,7 +159,13 @@ class World:
             seq=seq,
             **fields,
         )
-        self.effects.sends.append((session.connection, message))  # type: ignore[arg-type]
+        self.effects.outbox.append((session.connection, message))  # type: ignore[arg-type]
+
+    def reply_all(self, recipients: list[tuple[bytes, int, int]], kind: type[R], /, **fields: Any) -> None:
+        """Give many requests, each as (connection, session, seq), the same answer."""
+        history = self.history
+        template = kind(job=self.config.job, term=history.term, generation=history.generation, **fields)
+        self.effects.outbox.append(Fanout(template, recipients))  # type: ignore[arg-type]
 
     def fail(self, session: Session, seq: int, error: StrataError) -> None:
         """Answer the request `seq` with an error."""

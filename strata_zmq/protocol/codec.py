@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from strata_zmq.errors import ProtocolError
 from strata_zmq.protocol.fields import Count
-from strata_zmq.protocol.messages import Broadcast, Fold, Folded, Released, Reply, Request
+from strata_zmq.protocol.messages import Broadcast, Fold, Folded, Reply, Request
 
 __all__ = [
     "MAX_FOLDED_BYTES",
     "MAX_REPLY_BYTES",
     "MAX_REQUEST_BYTES",
-    "ReplyEncoder",
     "decode_broadcast",
     "decode_downward",
     "decode_reply",
     "decode_request",
     "decode_upward",
     "encode",
+    "encode_each",
     "seq_of",
 ]
 
@@ -28,6 +29,7 @@ MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 MAX_FOLDED_BYTES = MAX_REPLY_BYTES + 64 * 1024
 """The longest reply has to fit in, envelope and all."""
+_ARRAY_16 = 0xDC
 
 
 class _Envelope(msgspec.Struct, array_like=True, frozen=True):
@@ -73,24 +75,19 @@ def decode_upward(data: bytes) -> Request | Fold:
     return message
 
 
-class ReplyEncoder:
-    """Encodes replies; a list of names that many replies in a row share is encoded once.
+def encode_each(template: Reply, recipients: Iterable[tuple[int, int]]) -> list[bytes]:
+    """Return, for each (session, seq), the bytes that `encode` gives for `template` with these two in its header.
 
-    The thousand releases of a barrier all name its thousand participants.
+    Session and seq are neighbours in an array whose elements stand one after the other, so the rest is encoded once:
+    the thousand releases of a barrier all name its thousand participants. The template's own two must be 0.
     """
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._encoded = msgspec.Raw()
-
-    def encode(self, reply: Reply) -> bytes:
-        """Return the same bytes as `encode`."""
-        if type(reply) is not Released:
-            return encode(reply)
-        if reply.participants is not self._names:
-            self._names = reply.participants
-            self._encoded = msgspec.Raw(encode(self._names))
-        return encode(msgspec.structs.replace(reply, participants=self._encoded))
+    body = encode(template)
+    before = (template.__struct_config__.tag, template.job, template.term, template.generation)
+    # An array of up to 15 elements has a head of one byte, a longer one of three.
+    start = (1 if body[0] < _ARRAY_16 else 3) + sum(len(encode(value)) for value in before)
+    head, tail = body[:start], body[start + 2 :]
+    # [1:] takes the pair's own array head off.
+    return [head + encode(pair)[1:] + tail for pair in recipients]
 
 
 def seq_of(data: bytes) -> int:

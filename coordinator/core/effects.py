@@ -1,0 +1,47 @@
+"""What a step hands to the shell: what to journal, what to send, what to announce. It performs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from strata_zmq.protocol.messages import Broadcast, Reply
+
+    from .records import Record
+
+__all__ = ["Effects", "Fanout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fanout:
+    """One answer to many requests: the replies differ in the header's `session` and `seq` only, which are 0 here."""
+
+    template: Reply
+    recipients: list[tuple[bytes, int, int]]
+    """Connection, session and seq, in the order in which to send."""
+
+
+@dataclass(slots=True)
+class Effects:
+    """The core's output. The order is contract: persist the records, then send, then broadcast."""
+
+    records: list[Record] = field(default_factory=list)
+    outbox: list[tuple[bytes, Reply] | Fanout] = field(default_factory=list)
+    broadcasts: list[Broadcast] = field(default_factory=list)
+
+    @property
+    def sends(self) -> list[tuple[bytes, Reply]]:
+        """The replies one by one, each with its connection. The shell has no need to make them all."""
+        sends: list[tuple[bytes, Reply]] = []
+        for item in self.outbox:
+            if isinstance(item, Fanout):
+                sends += [
+                    (connection, msgspec.structs.replace(item.template, session=session, seq=seq))
+                    for connection, session, seq in item.recipients
+                ]
+            else:
+                sends.append(item)
+        return sends

@@ -1,0 +1,88 @@
+"""The control socket: frames in, frames out, and nothing that a peer sends can stop it or speak for another peer.
+
+It knows no message but by its bytes; what they mean is decided in `core/`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import zmq
+
+from strata_zmq.errors import ProtocolError
+from strata_zmq.protocol.codec import decode_request, encode, encode_each, seq_of
+
+from .core.effects import Fanout
+from .core.world import Received
+
+if TYPE_CHECKING:
+    from strata_zmq.protocol.messages import Reply
+
+__all__ = ["Router"]
+
+log = logging.getLogger("strata.coordinator")
+
+DRAIN_MAX = 256
+"""Most messages that one step takes, so that replies and time do not wait for a flood."""
+# Plain integers: combining pyzmq's flags costs more than sending a frame.
+_DONTWAIT = int(zmq.DONTWAIT)
+_MORE = int(zmq.SNDMORE) | _DONTWAIT
+_RCVMORE = int(zmq.RCVMORE)
+
+
+class Router:
+    """A bound ROUTER whose peers send requests of one frame. `refuse` gives the answer to what cannot be read."""
+
+    def __init__(self, socket: zmq.Socket[bytes], refuse: Callable[[bytes, ProtocolError, int], Reply]) -> None:
+        self._socket = socket
+        self._refuse = refuse
+
+    def drain(self) -> list[Received]:
+        """Take what has arrived, at most DRAIN_MAX messages, and answer what cannot be read."""
+        receive = self._socket.recv
+        batch: list[Received] = []
+        for _ in range(DRAIN_MAX):
+            try:
+                connection = receive(_DONTWAIT)
+            except zmq.Again:
+                break
+            # A frame knows whether more follow, and asking it costs less than asking the socket. It has to be asked
+            # every time: the frame after a message of three would be taken for the name of the next one's sender.
+            frame = receive(copy=False)
+            body = frame.bytes
+            try:
+                if frame.more:
+                    self._discard_rest()
+                batch.append(Received(connection, decode_request(body)))
+            except ProtocolError as error:
+                log.warning("refused a frame: %s", error)
+                self._send([(connection, encode(self._refuse(connection, error, seq_of(body))))])
+        return batch
+
+    def send_all(self, outbox: Iterable[tuple[bytes, Reply] | Fanout]) -> None:
+        """Send replies in order. A peer that is gone, or too slow to read, does not get its own: it asks again."""
+        for item in outbox:
+            if isinstance(item, Fanout):
+                bodies = encode_each(item.template, [(session, seq) for _, session, seq in item.recipients])
+                self._send(zip((connection for connection, _, _ in item.recipients), bodies, strict=True))
+            else:
+                self._send([(item[0], encode(item[1]))])
+
+    def _send(self, messages: Iterable[tuple[bytes, bytes]]) -> None:
+        send = self._socket.send
+        for connection, body in messages:
+            try:
+                send(connection, _MORE)
+                send(body, _DONTWAIT)
+            except zmq.ZMQError as error:
+                if error.errno not in {zmq.EHOSTUNREACH, zmq.EAGAIN}:
+                    raise
+
+    def _discard_rest(self) -> None:
+        frames = 1
+        while self._socket.getsockopt(_RCVMORE):
+            self._socket.recv()
+            frames += 1
+        raise ProtocolError(f"a request is one frame, this one has {frames}: send a single MessagePack array")
