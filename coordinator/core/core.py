@@ -36,7 +36,7 @@ class Core:
         self._barriers = Barriers(self._world, self._rendezvous)
         self._datasets = Datasets(self._world, self._rendezvous, self._barriers.void_commits)
         self._checkpoints = Checkpoints(self._world, self._rendezvous)
-        self._restores = Restores(self._world, self._rendezvous)
+        self._restores = Restores(self._world, self._rendezvous, self._datasets.go_back)
         self._numbers = 0
         self._ticked_at = self._stepped_at = float("-inf")
         self._handlers: dict[type, Callable[[Session, Any], None]] = {
@@ -149,13 +149,7 @@ class Core:
             )
             world.fail(stranger, message.seq, error)
             return
-        session.heard_at = world.now
-        # Any traffic renews: who talks is alive.
-        lease_end = world.now + world.config.lease_s
-        if session.worker is not None:
-            session.worker.heard_at, session.worker.expires_at = world.now, lease_end
-        elif session.writer is not None:
-            session.writer.expires_at = lease_end
+        self._renew(session)
         try:
             self._handlers[type(message)](session, message)
         except StrataError as error:
@@ -187,6 +181,7 @@ class Core:
         known = world.sessions.get(connection)
         if known is not None and known.role == message.role:
             session = known
+            self._renew(session)
         else:
             self._numbers += 1
             session.number = (world.history.term << 32) | self._numbers
@@ -202,6 +197,15 @@ class Core:
             heartbeat_s=config.heartbeat_s,
             server_version=config.server_version,
         )
+
+    def _renew(self, session: Session) -> None:
+        """Any traffic renews: who talks is alive."""
+        now, lease_end = self._world.now, self._world.now + self._world.config.lease_s
+        session.heard_at = now
+        if session.worker is not None:
+            session.worker.heard_at, session.worker.expires_at = now, lease_end
+        elif session.writer is not None:
+            session.writer.expires_at = lease_end
 
     def _on_change(self) -> None:
         self._barriers.break_all()

@@ -135,6 +135,12 @@ class Datasets:
             world.reply(parked.session, parked.seq, EpochAdvanced, epoch=history.epoch)
         world.publish(EpochStarted, epoch=history.epoch)
 
+    def go_back(self) -> None:
+        """History was taken back: nobody has finished the epoch that it stands in now, and who waits goes back, too."""
+        finished, self._finished = self._finished, {}
+        for parked in finished.values():
+            self._world.reply(parked.session, parked.seq, EpochAdvanced, epoch=self._world.history.epoch)
+
     def tick(self) -> None:
         """End the waits that ran out, and name who has not finished the epoch."""
         now = self._world.now

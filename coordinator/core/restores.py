@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -50,9 +51,10 @@ class _LedgerState(msgspec.Struct, frozen=True):
 class Restores:
     """Decides whether history goes back."""
 
-    def __init__(self, world: World, rendezvous: Rendezvous) -> None:
+    def __init__(self, world: World, rendezvous: Rendezvous, on_restore: Callable[[], None]) -> None:
         self._world = world
         self._rendezvous = rendezvous
+        self._on_restore = on_restore
 
     def restore(self, session: Session, request: Restore) -> None:
         """Go back, unless a member remembers what came after the checkpoint: then the caller takes its state."""
@@ -75,6 +77,7 @@ class Restores:
                 )
             )
             world.counters["restores"] += 1
+            self._on_restore()
             self._rendezvous.announce()
         world.reply(session, request.seq, Restored, rewound=here or not carried)
 

@@ -69,6 +69,17 @@ def test_the_first_quorum_is_waited_for_again_when_nobody_is_left(told) -> None:
     assert waiting.got(wire.Membership).members == ["n0", "n1"]
 
 
+def test_who_waits_for_the_epoch_to_end_is_sent_back_into_it_by_a_restore(told) -> None:
+    """Its data are there again: nobody has finished it, and the others would wait for this one's share."""
+    job, workers, ledger = told
+    n0, n1 = all_lost(job, workers)
+    finished = n1.advance(0)
+    assert restore(n0, ledger).got(wire.Restored).rewound
+    assert finished.got(wire.EpochAdvanced).epoch == 0
+    n0.advance(0)
+    assert job.history.epoch == 0
+
+
 def test_a_newcomer_among_others_takes_their_state_and_changes_nothing(told) -> None:
     job, workers, ledger = told
     job.lose(workers[1])

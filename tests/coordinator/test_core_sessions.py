@@ -102,6 +102,16 @@ def test_hello_again_on_one_connection_keeps_the_session(trio) -> None:
     w0.heartbeat().got(wire.HeartbeatAck)
 
 
+def test_hello_again_renews_the_lease_as_every_request_does(trio) -> None:
+    job, w0, *others = trio
+    for _ in range(4):
+        job.wait(job.config.lease_s / 2)
+        w0.hello().got(wire.Welcome)
+        for other in others:
+            other.heartbeat()
+    assert job.history.member_ids == ("w0", "w1", "w2")
+
+
 def test_hello_in_another_role_is_another_session(trio) -> None:
     _, w0, _, _ = trio
     before = w0.session
