@@ -30,18 +30,29 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a socket may hold. `message_bytes_max` is per frame (ZMQ_MAXMSGSIZE); marks are in messages."""
+    """What a socket may hold. `message_bytes_max` is per frame (ZMQ_MAXMSGSIZE); marks are in messages.
+
+    A TCP connection whose peer has acknowledged nothing for `silence_ms` milliseconds is given up.
+    """
 
     message_bytes_max: int
     send_high_water_mark: int
     receive_high_water_mark: int
     backlog: int = 2048
+    silence_ms: int = 5000
 
 
 CONTROL = Limits(message_bytes_max=64 * 1024, send_high_water_mark=10_000, receive_high_water_mark=10_000)
 REPLIES = Limits(message_bytes_max=16 * 1024 * 1024, send_high_water_mark=10_000, receive_high_water_mark=10_000)
 # Byte credits bound the stream; the marks are a second line for a peer that ignores them.
-STREAM = Limits(message_bytes_max=64 * 1024 * 1024, send_high_water_mark=64, receive_high_water_mark=64)
+# A receiver that is busy with its disk acknowledges late.
+STREAM = Limits(
+    message_bytes_max=64 * 1024 * 1024, send_high_water_mark=64, receive_high_water_mark=64, silence_ms=30_000
+)
+
+_CONNECT_MS = 2000
+_HANDSHAKE_MS = 5000
+_KEEPALIVE_S = 5
 
 
 def open_socket(
@@ -66,8 +77,11 @@ def open_socket(
     socket.setsockopt(zmq.RCVHWM, limits.receive_high_water_mark)
     socket.setsockopt(zmq.BACKLOG, limits.backlog)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
+    # A server that was restarted is found again soon; libzmq spreads a herd by chance within the first interval.
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 250)
+    # A peer that accepts and then says nothing (a stopped process, a hung proxy) is tried again.
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+    _notice_partitions(socket, limits)
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     if kind in {zmq.DEALER, zmq.PUSH}:
@@ -126,6 +140,20 @@ def raise_file_limit(needed: int) -> None:
             "fewer workers"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def _notice_partitions(socket: zmq.Socket[bytes], limits: Limits) -> None:
+    """Give a dead connection up soon, and make another.
+
+    TCP repeats what is not acknowledged at intervals that double, up to two minutes: a connection that lived through a
+    long partition would stay silent for about as long again. A new one is there as soon as the network is.
+    """
+    socket.setsockopt(zmq.TCP_MAXRT, limits.silence_ms)
+    # Who only listens notices by asking.
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _KEEPALIVE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _KEEPALIVE_S)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS)
 
 
 def _allow_ipv6(socket: zmq.Socket[bytes], endpoint: str) -> None:
