@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -77,7 +77,7 @@ class Core:
         self._ticked_at = self._stepped_at = now
         return world.effects
 
-    def step(self, batch: Iterable[Received], now: float) -> Effects:
+    def step(self, batch: Sequence[Received], now: float) -> Effects:
         """Take a batch of events at time `now` (seconds of any clock that never goes back) and return the effects."""
         world = self._world
         world.effects = Effects()
@@ -85,11 +85,12 @@ class Core:
         if gap > max(world.config.lease_s / 3, _LATE_S_MIN):
             self._forgive(gap)
         world.now = now
+        world.counters["requests"] += len(batch)
         for event in batch:
             self._take(event)
         if now - self._ticked_at >= _TICK_S:
             self._tick()
-        return world.effects
+        return world.close_step()
 
     def admit(self, connection: bytes, fold: wire.Fold) -> wire.ErrorReply | None:
         """Return why an agent's envelope is refused as a whole; None: its parts may come in, each for itself."""
@@ -137,7 +138,6 @@ class Core:
     def _take(self, event: Received) -> None:
         world = self._world
         message = event.message
-        world.counters["requests"] += 1
         if type(message) is wire.Hello:
             self._hello(event.connection, message)
             return

@@ -164,9 +164,10 @@ class Rendezvous:
             commands, worker.commands = worker.commands, commands
         elif session.writer is not None:
             world.live_writer(session)
-        world.reply(
-            session, request.seq, HeartbeatAck, server_time=world.now + world.config.wall_offset_s, commands=commands
-        )
+        if not commands:
+            world.acknowledge(session, request.seq)
+            return
+        world.reply(session, request.seq, HeartbeatAck, server_time=world.wall_time, commands=commands)
 
     def report_lost(self, session: Session, request: ReportLost) -> None:
         """Take a supervisor's word that a process is dead."""
