@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 
 from strata_zmq.errors import ProtocolError, StrataError
 from strata_zmq.protocol.codec import MAX_FOLDED_BYTES, decode_request, encode, seq_of
-from strata_zmq.protocol.messages import Addressee, Fold, Folded, Part, Reply, Shared
+from strata_zmq.protocol.messages import Addressee, ErrorReply, Fold, Folded, Part, Shared
 
 from .core.world import Received
 
-__all__ = ["Folding", "child_connection", "is_child"]
+__all__ = ["GENERATED_BYTES", "Folding", "child_connection", "is_child"]
 
 _NUMBER_BYTES = 8
-_GENERATED_BYTES = 5
+GENERATED_BYTES = 5
+"""Length of the name that ROUTER gives to a connection; it begins with 0."""
 _ENVELOPE_BYTES = 64
 _PART_BYTES = 16
 _ADDRESSEE_BYTES = 32
@@ -30,11 +31,8 @@ def child_connection(agent: bytes, child: int) -> bytes:
 
 
 def is_child(connection: bytes) -> bool:
-    """Tell a child from a connection of its own.
-
-    ROUTER's names for connections are 5 bytes that begin with 0; one that a peer chose for itself must not.
-    """
-    return len(connection) > _GENERATED_BYTES and connection[0] == 0
+    """Tell a child from a connection of its own. A name that a peer chose for itself must not begin with 0."""
+    return len(connection) > GENERATED_BYTES and connection[0] == 0
 
 
 def _address(connection: bytes) -> tuple[bytes, int]:
@@ -58,8 +56,8 @@ class Folding:
 
     def __init__(
         self,
-        admit: Callable[[bytes, Fold], Reply | None],
-        reject: Callable[[bytes, StrataError, int], Reply],
+        admit: Callable[[bytes, Fold], ErrorReply | None],
+        reject: Callable[[bytes, StrataError, int], ErrorReply],
         frame_bytes_max: int = MAX_FOLDED_BYTES,
     ) -> None:
         self._admit = admit
@@ -68,7 +66,7 @@ class Folding:
         self._envelopes: dict[bytes, _Envelope] = {}
         self._full: list[tuple[bytes, bytes]] = []
 
-    def open(self, agent: bytes, fold: Fold) -> Iterator[Received | tuple[bytes, Reply]]:
+    def open(self, agent: bytes, fold: Fold) -> Iterator[Received | tuple[bytes, ErrorReply]]:
         """Yield each part as an event of its child, or the refusal of what cannot come in and whom it goes to."""
         refusal = self._admit(agent, fold)
         if refusal is not None:

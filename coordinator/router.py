@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import zmq
 
 from strata_zmq.errors import ProtocolError
-from strata_zmq.protocol.codec import decode_request, encode, encode_each, seq_of
+from strata_zmq.protocol.codec import around_address, decode_upward, encode, encode_each, seq_of
+from strata_zmq.protocol.messages import Fold
 
 from .core.effects import Fanout
 from .core.world import Received
+from .folding import GENERATED_BYTES, Folding, is_child
 
 if TYPE_CHECKING:
     from strata_zmq.protocol.messages import Reply
@@ -33,11 +35,17 @@ _RCVMORE = int(zmq.RCVMORE)
 
 
 class Router:
-    """A bound ROUTER whose peers send requests of one frame. `refuse` gives the answer to what cannot be read."""
+    """A bound ROUTER whose peers send requests of one frame. `refuse` gives the answer to what cannot be read.
 
-    def __init__(self, socket: zmq.Socket[bytes], refuse: Callable[[bytes, ProtocolError, int], Reply]) -> None:
+    `folding` opens the frames of agents and takes what their children are told, until the end of `send_all`.
+    """
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], refuse: Callable[[bytes, ProtocolError, int], Reply], folding: Folding
+    ) -> None:
         self._socket = socket
         self._refuse = refuse
+        self._folding = folding
 
     def drain(self) -> list[Received]:
         """Take what has arrived, at most DRAIN_MAX messages, and answer what cannot be read."""
@@ -55,7 +63,13 @@ class Router:
             try:
                 if frame.more:
                     self._discard_rest()
-                batch.append(Received(connection, decode_request(body)))
+                message = decode_upward(body)
+                if type(message) is Fold:
+                    self._open(connection, message, batch)
+                    if len(batch) >= DRAIN_MAX:
+                        break
+                else:
+                    batch.append(Received(connection, message))
             except ProtocolError as error:
                 log.warning("refused a frame: %s", error)
                 self._send([(connection, encode(self._refuse(connection, error, seq_of(body))))])
@@ -65,10 +79,33 @@ class Router:
         """Send replies in order. A peer that is gone, or too slow to read, does not get its own: it asks again."""
         for item in outbox:
             if isinstance(item, Fanout):
-                bodies = encode_each(item.template, [(session, seq) for _, session, seq in item.recipients])
-                self._send(zip((connection for connection, _, _ in item.recipients), bodies, strict=True))
+                self._fan_out(item)
             else:
-                self._send([(item[0], encode(item[1]))])
+                self._reply(item[0], item[1])
+        self._send(self._folding.take())
+
+    def _open(self, agent: bytes, fold: Fold, batch: list[Received]) -> None:
+        for each in self._folding.open(agent, fold):
+            if isinstance(each, Received):
+                batch.append(each)
+            else:
+                log.warning("refused what an agent sent: %s", each[1].message)
+                self._reply(*each)
+
+    def _reply(self, connection: bytes, reply: Reply) -> None:
+        if len(connection) > GENERATED_BYTES and is_child(connection):
+            self._folding.add(connection, encode(reply))
+        else:
+            self._send([(connection, encode(reply))])
+
+    def _fan_out(self, fanout: Fanout) -> None:
+        direct = fanout.recipients
+        children = [recipient for recipient in direct if is_child(recipient[0])]
+        if children:
+            self._folding.share(*around_address(fanout.template), children)
+            direct = [recipient for recipient in direct if not is_child(recipient[0])]
+        bodies = encode_each(fanout.template, [(session, seq) for _, session, seq in direct])
+        self._send(zip((connection for connection, _, _ in direct), bodies, strict=True))
 
     def _send(self, messages: Iterable[tuple[bytes, bytes]]) -> None:
         send = self._socket.send

@@ -25,6 +25,7 @@ from strata_zmq.transport.sockets import CONTROL, bind, open_socket, raise_file_
 from .config import CoordinatorConfig
 from .core.core import Core
 from .core.world import CoreConfig, Effects
+from .folding import Folding
 from .journal import Journal
 from .router import Router
 
@@ -54,7 +55,8 @@ class Server:
             self._publisher = open_socket(self._context, zmq.PUB, CONTROL, keys=keys, server=True)
             self.broadcast_endpoint = bind(self._publisher, config.broadcast, field="broadcast")
             self._core = Core(self._core_config(), self._journal.replay())
-            self._messages = Router(self._router, self._core.reject)
+            folding = Folding(self._core.admit, self._core.reject)
+            self._messages = Router(self._router, self._core.reject, folding)
         except BaseException:
             self._close()
             raise
@@ -84,6 +86,7 @@ class Server:
 
     def _tell_log(self) -> None:
         history = self._core.history
+        log.info("journal %s: %s", self._journal.path, self._journal.story)
         log.info(
             "serving job %s, term %d, generation %d, epoch %d, %d datasets, %d checkpoints, on %s",
             self.config.job,

@@ -15,6 +15,7 @@ __all__ = [
     "MAX_FOLDED_BYTES",
     "MAX_REPLY_BYTES",
     "MAX_REQUEST_BYTES",
+    "around_address",
     "decode_broadcast",
     "decode_downward",
     "decode_reply",
@@ -75,17 +76,24 @@ def decode_upward(data: bytes) -> Request | Fold:
     return message
 
 
-def encode_each(template: Reply, recipients: Iterable[tuple[int, int]]) -> list[bytes]:
-    """Return, for each (session, seq), the bytes that `encode` gives for `template` with these two in its header.
+def around_address(template: Reply) -> tuple[bytes, bytes]:
+    """Return the bytes that `encode` gives for `template` before its session and after its seq, which must be 0.
 
-    Session and seq are neighbours in an array whose elements stand one after the other, so the rest is encoded once:
-    the thousand releases of a barrier all name its thousand participants. The template's own two must be 0.
+    The two are neighbours in an array whose elements stand one after the other.
     """
     body = encode(template)
     before = (template.__struct_config__.tag, template.job, template.term, template.generation)
     # An array of up to 15 elements has a head of one byte, a longer one of three.
     start = (1 if body[0] < _ARRAY_16 else 3) + sum(len(encode(value)) for value in before)
-    head, tail = body[:start], body[start + 2 :]
+    return body[:start], body[start + 2 :]
+
+
+def encode_each(template: Reply, recipients: Iterable[tuple[int, int]]) -> list[bytes]:
+    """Return, for each (session, seq), the bytes that `encode` gives for `template` with these two in its header.
+
+    The rest is encoded once: the thousand releases of a barrier all name its thousand participants.
+    """
+    head, tail = around_address(template)
     # [1:] takes the pair's own array head off.
     return [head + encode(pair)[1:] + tail for pair in recipients]
 
