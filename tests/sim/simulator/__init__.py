@@ -1,4 +1,4 @@
-"""The seeded simulation: the real core, conversations and checkpoint store under simulated time, network and crashes."""
+"""The seeded simulation: the real core, conversation and checkpoint store under simulated time, network and crashes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The coordinator's process in the simulation: the real core, and a shell that does what the real shell does.
 
-Drain, step, journal, send, broadcast, in that order. It can be stopped for a while, and killed between any two of these.
+Drain, step, journal, send, broadcast, in that order. It can be stopped for a while, and killed between any two.
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ class Coordinator:
         if self._paused:
             self._idle = True
             return
+        self._idle = False
         batch: list[Received] = []
         while self._inbox and len(batch) < DRAIN_MAX:
             connection, body = self._inbox.popleft()

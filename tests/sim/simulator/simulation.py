@@ -20,7 +20,7 @@ from strata_zmq.protocol import messages as wire
 from .coordinator import Coordinator
 from .disk import Disk
 from .faulty import InvariantError, require
-from .network import Conditions, Network
+from .network import Network
 from .plan import HEARTBEAT_S, LEASE_S, Plan
 from .process import Ask, Process, Program
 from .samples import Samples
@@ -64,6 +64,7 @@ class Simulation:
         self.watch = Watch(self.network.name_of)
         self.samples = Samples(self.plan.datasets)
         self.storage = MemoryStorage(self.rng, self.plan.storage_s)
+        self.storage.on_replace = self.watch.swapped
         self.disk = Disk(self.plan.snapshot_every)
         self.coordinator = Coordinator(
             CoreConfig(
@@ -210,7 +211,6 @@ class Simulation:
             self.network,
             self.rng,
             self.transcript,
-            self.watch.committed_ids.add,
         )
 
     def crash_writer(self, name: str, *, back_s: float) -> None:
@@ -267,7 +267,7 @@ class Simulation:
         assert trainer.model is not None
         require(released.participants.count(trainer.name) == 1, f"{trainer.name} is released from {key} without it")
         require(durable.chains.get(key) == trainer.model.chain, f"{trainer.name}'s model is not history's at {key}")
-        require(durable.ranges[key].get(trainer.name, []) == ranges, f"{trainer.name} committed something else at {key}")
+        require(durable.ranges[key].get(trainer.name, []) == ranges, f"{trainer.name} brought something else to {key}")
 
     def released(self, trainer: Trainer, request: wire.Arrive, released: wire.Released) -> None:
         """A worker was released from a plain barrier."""

@@ -34,6 +34,8 @@ class MemoryStorage:
     def __init__(self, rng: random.Random, delay_s: float) -> None:
         self.objects: dict[str, bytes] = {}
         self.delay_s = delay_s
+        self.on_replace: Callable[[bytes], None] = lambda data: None
+        """Called with what a compare-and-swap has put in place, at the moment that it counts."""
         self._rng = rng
         self._versions: dict[str, int] = {}
 
@@ -89,6 +91,7 @@ class MemoryStorage:
         self.objects[key] = bytes(data)
         self._versions[key] = self._versions.get(key, 0) + 1
         version = str(self._versions[key])
+        self.on_replace(self.objects[key])
         await self._moment()
         return version
 

@@ -158,6 +158,8 @@ class Storm:
 
     def _reset(self) -> None:
         sim = self._sim
+        if not sim.network.links:
+            return
         name = sim.rng.choice(list(sim.network.links))
         sim.transcript.tell(sim.timeline.now, "network", f"connection of {name} reset")
         sim.network.reset(sim.network.links[name])

@@ -20,7 +20,7 @@ class Timeline:
     def at(self, when: float, action: Callable[..., None], *arguments: Any) -> None:
         """Have `action(*arguments)` run at `when`; of equal times the one asked for first comes first."""
         self._count += 1
-        heapq.heappush(self._queue, (when if when > self.now else self.now, self._count, action, arguments))
+        heapq.heappush(self._queue, (max(when, self.now), self._count, action, arguments))
 
     def after(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
         """Have `action(*arguments)` run in `seconds`."""

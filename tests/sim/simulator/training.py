@@ -46,7 +46,7 @@ class Model:
 
 
 class Outside(Protocol):
-    """What a training process has besides the coordinator: its peers, the checkpoint store, and somebody who watches."""
+    """What a training process has besides the coordinator: peers, a checkpoint store, and somebody who watches."""
 
     samples: Samples
 
@@ -311,9 +311,7 @@ class Trainer:
 
     def _barrier(self, name: str, step: int, *, expected: int = 0) -> Generator[Any, Any, wire.Released]:
         timeout_s = 0.5 + 2.0 * self._rng.random() if self.plan.impatient and name != "agree" else _LONG_S
-        request = wire.Arrive(
-            name=name, step=step, expected=expected, timeout_s=timeout_s, generation=self.generation
-        )
+        request = wire.Arrive(name=name, step=step, expected=expected, timeout_s=timeout_s, generation=self.generation)
         released: wire.Released = yield from self._arrive(request)
         self._outside.released(self, request, released)
         return released
@@ -349,9 +347,7 @@ class Trainer:
             yield Sleep(0.01 + self.plan.storage_s)
         try:
             yield Ask(
-                wire.CheckpointArrive(
-                    checkpoint_id=opened.checkpoint_id, index_key=key, digest="0" * 64, size_bytes=8
-                ),
+                wire.CheckpointArrive(checkpoint_id=opened.checkpoint_id, index_key=key, digest="0" * 64, size_bytes=8),
                 _LONG_S,
             )
         except (*_MOVED, NotFoundError, PeerLostError, DeadlineExceededError, StrataError):

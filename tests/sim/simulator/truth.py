@@ -20,6 +20,7 @@ __all__ = ["BEGINNING", "Saved", "Truth", "chain"]
 BEGINNING = b""
 """The chain of a history without any commit point."""
 
+
 def chain(before: bytes, generation: int, step: int, participants: list[str]) -> bytes:
     """Return what a model is after one more commit point: it tells its whole history, as real weights do."""
     return blake2b(b"%b|%d|%d|%b" % (before, generation, step, ",".join(participants).encode()), digest_size=8).digest()
@@ -60,6 +61,8 @@ class Truth:
     ranges: dict[tuple[int, int], dict[str, list[SeenRange]]] = field(default_factory=dict)
     """By (generation, step) of a commit point what each member brought."""
     saved: dict[str, Saved] = field(default_factory=dict)
+    arrived: dict[str, set[str]] = field(default_factory=dict)
+    """By checkpoint the workers whose bytes are durable."""
     taken: set[str] = field(default_factory=set)
     progress: int = 0
     """Commit points and epochs that ever were."""
@@ -148,6 +151,11 @@ class Truth:
         require(record.checkpoint_id not in self.saved, f"checkpoint {record.checkpoint_id} begins twice")
         require(record.workers == self.members, f"checkpoint {record.checkpoint_id} is of {record.workers}")
         self.saved[record.checkpoint_id] = Saved(self.chain, self.commits, self.epoch, record.workers)
+
+    def _RankArrived(self, record: records.RankArrived) -> None:  # noqa: N802
+        arrived = self.arrived.setdefault(record.checkpoint_id, set())
+        require(record.arrival.worker_id not in arrived, f"{record.arrival} arrives twice at {record.checkpoint_id}")
+        arrived.add(record.arrival.worker_id)
 
     def _CheckpointTaken(self, record: records.CheckpointTaken) -> None:  # noqa: N802
         self.taken.add(record.checkpoint.checkpoint_id)

@@ -1,4 +1,4 @@
-"""What must always hold, looked at in every stage of every step. Each method names one promise or a stage's worth of them.
+"""What must always hold, looked at in every stage of every step: each method is one promise, or one stage.
 
 It reads records, replies and what workers say that they did; of the core it knows the history, and compares.
 """
@@ -13,6 +13,7 @@ from strata_zmq.coordinator.core import records
 from strata_zmq.coordinator.core.history import History
 from strata_zmq.coordinator.core.records import Record
 from strata_zmq.coordinator.core.world import Effects, Received
+from strata_zmq.domain.manifest import Head, decode_head
 from strata_zmq.protocol import messages as wire
 
 from .faulty import require
@@ -33,6 +34,7 @@ class Watch:
         """What the core has decided, journaled or not."""
         self.durable = Truth()
         """What the journal has."""
+        self.head = Head()
         self.committed_ids: set[str] = set()
         """Checkpoints that HEAD has ever reached."""
         self.counts: Counter[str] = Counter()
@@ -117,8 +119,20 @@ class Watch:
         expected = self._broadcast_seq + (0 if quiet else 1)
         require(broadcast.seq == expected, f"broadcast {broadcast.seq} follows {self._broadcast_seq}")
         self._broadcast_seq = broadcast.seq
-        if quiet or isinstance(broadcast, wire.MembershipChanged):
-            self.a_digest_is_of_the_state(broadcast.digest, quiet=quiet)
+        if isinstance(broadcast, wire.Tick):
+            self.a_tick_tells_the_state(broadcast)
+
+    def swapped(self, data: bytes) -> None:
+        """HEAD has advanced: one step, under no lower fence, to a checkpoint whose every rank is durable."""
+        before, self.head = self.head, decode_head(data, "HEAD")
+        require(self.head.version == before.version + 1, f"HEAD goes from {before.version} to {self.head.version}")
+        require(self.head.fence >= before.fence, f"HEAD's fence falls from {before.fence} to {self.head.fence}")
+        newest = self.head.retained[-1].checkpoint_id
+        require(newest in self.durable.saved, f"HEAD reaches {newest}, which the journal has never heard of")
+        arrived = self.durable.arrived.get(newest, set())
+        missing = [name for name in self.durable.saved[newest].workers if name not in arrived]
+        require(not missing, f"HEAD reaches {newest} without {missing}")
+        self.committed_ids.add(newest)
 
     # ---- promises
 
@@ -164,10 +178,9 @@ class Watch:
             f"barrier {key} is released with {record.participants}, {expected} are expected",
         )
 
-    def a_digest_is_of_the_state(self, digest: int, *, quiet: bool) -> None:
-        """Followers compare digests: they have to be those of the durable state."""
-        if quiet:
-            require(digest == digest_of(self.durable), "a tick's digest is not that of the state")
+    def a_tick_tells_the_state(self, tick: wire.Tick) -> None:
+        """Followers compare digests: the one in a tick is that of the durable state."""
+        require(tick.digest == digest_of(self.durable), "a tick's digest is not that of the state")
 
     def released_is_journaled(self, connection: bytes, reply: wire.Released) -> None:
         """A release is acknowledged only when the journal has it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import random
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from strata_zmq.checkpoint.store import CheckpointStore, Commit
@@ -37,10 +36,8 @@ class Writer:
         network: Network,
         rng: random.Random,
         transcript: Transcript,
-        on_commit: Callable[[str], None],
     ) -> None:
         self.name = name
-        self._on_commit = on_commit
         self._life = life
         self._timeline = timeline
         self._transcript = transcript
@@ -84,7 +81,6 @@ class Writer:
         def done(commit: Commit | None, error: StrataError | None) -> None:
             self._busy = False
             if commit is not None:
-                self._on_commit(order.checkpoint_id)
                 self._transcript.tell(self._timeline.now, self.name, f"HEAD reaches {order.checkpoint_id}")
                 self.process.conversation.submit(
                     wire.CheckpointCommitted(
