@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from strata_zmq.errors import InvalidArgumentError, StrataError
 
 from .config import CoordinatorConfig
+from .recover import recover as repair
 from .server import Server, serve
 
 __all__ = ["main", "run"]
@@ -46,8 +48,14 @@ def run(
     ready_fd: Annotated[
         int, typer.Option(help="Write one JSON line with the endpoints to this descriptor when serving.")
     ] = -1,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Make a new journal of what is whole in a damaged one, and leave.")
+    ] = False,
 ) -> None:
     """Start a coordinator and serve until interrupted."""
+    if recover:
+        _recover(Path(journal))
+        return
     level = os.environ.get("STRATA_LOG", "info").upper()
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -67,6 +75,27 @@ def run(
         curve_keys=curve_keys,
     )
     raise typer.Exit(serve(config, on_ready=lambda server: _announce(server, ready_fd)))
+
+
+def _recover(journal: Path) -> None:
+    done = repair(journal)
+    kept, now = done.kept, done.history
+    if done.damaged is None:
+        typer.echo(f"journal {journal} is whole up to batch {done.position}: nothing to recover")
+        return
+    typer.echo(f"damage  {done.reason}")
+    typer.echo(
+        f"kept    everything up to batch {done.position}: term {kept.term}, generation {kept.generation}, "
+        f"epoch {kept.epoch}, commit point {kept.commit_index}"
+    )
+    typer.echo(f"lost    {done.lost or 'nothing'}")
+    typer.echo(f"The damaged file is kept as {done.damaged}.")
+    if done.lost:
+        typer.echo(
+            f"Term and generation go on from {now.term} and {now.generation}, above any that was lost: workers that "
+            "are running join anew, and a restore takes the job to its last checkpoint."
+        )
+    typer.echo("Start the coordinator as before.")
 
 
 def _announce(server: Server, ready_fd: int) -> None:

@@ -1,121 +1,163 @@
-"""The journal: records on disk before any reply leaves. It knows records as bytes in order, not what they decide.
+"""The journal: batches of records on disk before any reply leaves. It knows their order, not what they decide.
 
-SQLite in WAL mode with FULL synchronisation; one transaction per drained batch. A snapshot replaces the records before
-it, so that the file's size and the time to replay stay bounded. (https://www.sqlite.org/wal.html)
+SQLite in WAL mode with FULL synchronisation (https://www.sqlite.org/wal.html); one row and one commit per drained
+batch. When `snapshot_every` records or `snapshot_bytes` bytes have come since the last snapshot, or as many bytes as
+that snapshot has if those are more, the state is written as a new snapshot. The last two snapshots are kept, with the
+batches behind the older one: if the newer is damaged, its state can be made again.
+
+So the file never holds more than three snapshots (two, and one that is being written) and the batches of two intervals:
+with the defaults 32 MB of them, or twice a snapshot larger than 16 MB, beside one batch each that crossed the line, and
+SQLite's pages of 4 KiB around each. The write-ahead log beside it is cut to 4 MB whenever it starts over; until then it
+grows by at most one batch or snapshot.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from strata_zmq.errors import AlreadyExistsError, StorageError, StrataError
+from strata_zmq.errors import StorageError
 
 from .core.history import History
 from .core.records import Record
+from .journal_file import (
+    BEGINNING,
+    BROKEN,
+    INSERT_BATCH,
+    INSERT_SNAPSHOT,
+    Damage,
+    batches,
+    check_pages,
+    connect,
+    newest_snapshot,
+    seal,
+)
+from .migrate import migrate
+from .replay import history_at, replay_batch
 
 __all__ = ["Journal"]
 
-SCHEMA_VERSION = 1
 SNAPSHOT_EVERY = 20_000
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+SNAPSHOT_BYTES = 16 * 2**20
 
 
 class Journal:
-    """An append-only log of records with snapshots, owned by one process at a time."""
+    """An append-only log of batches with snapshots, owned by one process at a time; `replay` comes before `append`."""
 
-    def __init__(self, path: str | os.PathLike[str], *, snapshot_every: int = SNAPSHOT_EVERY) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        snapshot_every: int = SNAPSHOT_EVERY,
+        snapshot_bytes: int = SNAPSHOT_BYTES,
+    ) -> None:
         self.path = Path(path)
-        self._snapshot_every = snapshot_every
-        self._appended = 0
+        self.story = "not replayed yet"
+        self._snapshot_every, self._snapshot_bytes = snapshot_every, snapshot_bytes
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._position, self._link = 0, BEGINNING
+        self._records = self._bytes = 0
+        self._snapshot_position = self._snapshot_size = 0
+        self._broken: StorageError | None = None
+        self._db = connect(self.path)
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"journal {str(self.path)!r} cannot be written: {error.strerror}; choose another --journal"
-            ) from None
-        try:
-            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=0.0)
-            try:
-                self._open()
-            except BaseException:
-                self._db.close()
-                raise
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise AlreadyExistsError(
-                    f"journal {str(self.path)!r} is in use by another coordinator: stop it, or choose another --journal"
-                ) from None
-            raise StorageError(f"journal {str(self.path)!r} cannot be opened: {error}; check --journal") from None
-        except sqlite3.DatabaseError as error:
-            raise StorageError(
-                f"journal {str(self.path)!r} is damaged or no journal ({error}): move it away to start empty, "
-                "or choose another --journal"
-            ) from None
+            migrate(self._db, self.path)
+        except (*BROKEN, Damage) as error:
+            self._db.close()
+            raise self._damaged(error) from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    @property
+    def position(self) -> int:
+        """The number of the last batch; the first is 1."""
+        return self._position
 
     def replay(self) -> History:
-        """Return the state that the journal holds; an empty journal gives an empty state."""
+        """Return the state that the journal holds, empty for an empty one; raises StorageError at the first damage.
+
+        The checksums of what is replayed are verified, and all pages by SQLite's own check. `story` then tells what was
+        read, and how long that took.
+        """
+        began = time.perf_counter()
+        self._position, self._link = 0, BEGINNING
+        self._snapshot_position = self._snapshot_size = self._records = self._bytes = 0
         try:
-            row = self._db.execute("SELECT position, body FROM snapshot ORDER BY position DESC LIMIT 1").fetchone()
-            position, history = (row[0], History.from_snapshot(row[1])) if row else (0, History())
-            for (body,) in self._db.execute(
-                "SELECT body FROM record WHERE position > ? ORDER BY position", (position,)
-            ):
-                history.apply(_decoder.decode(body))
-                self._appended += 1
-        except (sqlite3.DatabaseError, msgspec.MsgspecError, StrataError, LookupError, TypeError, ValueError) as error:
-            # What reads as MessagePack may still say what cannot be.
-            raise StorageError(
-                f"journal {str(self.path)!r} cannot be replayed ({error!r}): it is damaged or from another release; "
-                "restore a copy, or move it away to start empty"
-            ) from None
+            snapshot = newest_snapshot(self._db)
+            if snapshot is not None:
+                self._position, self._link = snapshot.position, snapshot.link
+                self._snapshot_position, self._snapshot_size = snapshot.position, len(snapshot.body)
+            history = history_at(snapshot)
+            for batch in batches(self._db, self._position, self._link):
+                replay_batch(history, batch)
+                self._position, self._link = batch.position, batch.checksum
+                self._records += batch.records
+                self._bytes += len(batch.body)
+            check_pages(self._db)
+        except (*BROKEN, Damage) as error:
+            raise self._damaged(error) from error
+        self.story = (
+            f"{f'snapshot of batch {self._snapshot_position}' if self._snapshot_position else 'no snapshot'} and "
+            f"{self._records} records in {self._position - self._snapshot_position} batches behind it, read in "
+            f"{1e3 * (time.perf_counter() - began):.0f} ms"
+        )
         return history
 
     def append(self, records: Sequence[Record], history: History) -> None:
-        """Make `records` durable in one transaction, or raise StorageError; `history` is the state after them."""
+        """Make `records` durable in one commit, or raise StorageError; `history` is the state after them.
+
+        After an error the journal takes nothing more: what the disk holds is known again only after a replay.
+        """
+        if self._broken is not None:
+            raise self._broken
+        body = self._encode(records)
+        position = self._position + 1
+        link = seal(self._link, position, len(records), body)
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO record (body) VALUES (?)", [(_encoder.encode(one),) for one in records])
-            self._appended += len(records)
-            if self._appended >= self._snapshot_every:
+            # Outside a transaction a statement is one of its own: on disk when this returns.
+            self._db.execute(INSERT_BATCH, (position, len(records), link, body))
+            self._position, self._link = position, link
+            self._records += len(records)
+            self._bytes += len(body)
+            if self._records >= self._snapshot_every or self._bytes >= max(self._snapshot_bytes, self._snapshot_size):
                 self._snapshot(history)
-            self._db.execute("COMMIT")
         except sqlite3.DatabaseError as error:
-            raise StorageError(f"journal {str(self.path)!r} cannot be written: {error}") from error
+            self._broken = StorageError(
+                f"journal {str(self.path)!r} cannot be written: {error}; make room or repair the disk, then start "
+                "the coordinator again"
+            )
+            raise self._broken from error
 
     def close(self) -> None:
         """Let the file go."""
         self._db.close()
 
-    def _snapshot(self, history: History) -> None:
-        position = self._db.execute("SELECT MAX(position) FROM record").fetchone()[0]
-        self._db.execute("INSERT INTO snapshot (position, body) VALUES (?, ?)", (position, history.to_snapshot()))
-        self._db.execute("DELETE FROM snapshot WHERE position < ?", (position,))
-        self._db.execute("DELETE FROM record WHERE position <= ?", (position,))
-        self._appended = 0
-
-    def _open(self) -> None:
-        # EXCLUSIVE keeps a second coordinator out for as long as this process lives, kill -9 included.
-        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("BEGIN IMMEDIATE")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in {0, SCHEMA_VERSION}:
-            raise StorageError(
-                f"journal {str(self.path)!r} has schema {version}, this release reads {SCHEMA_VERSION}: "
-                "use the release that wrote it, or another --journal"
-            )
-        # AUTOINCREMENT keeps positions rising after a snapshot has emptied the table.
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS record (position INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)"
+    def _damaged(self, error: Exception) -> StorageError:
+        whole = f", behind batch {self._position}" if self._position else ""
+        if isinstance(error, Damage) and error.intact:
+            way = "its bytes are as they were written: start the release that wrote it. Otherwise"
+        else:
+            way = "restore a copy, or"
+        return StorageError(
+            f"journal {str(self.path)!r} is damaged{whole}: {error}; {way} go on from the last whole commit: "
+            f"strata coordinator --recover --journal {shlex.quote(str(self.path))}"
         )
-        self._db.execute("CREATE TABLE IF NOT EXISTS snapshot (position INTEGER PRIMARY KEY, body BLOB NOT NULL)")
-        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        self._db.execute("COMMIT")
+
+    def _snapshot(self, history: History) -> None:
+        """Write the state down, and forget what the snapshot before the last one was needed for."""
+        body = history.to_snapshot()
+        execute, before = self._db.execute, self._snapshot_position
+        execute("BEGIN IMMEDIATE")
+        execute(INSERT_SNAPSHOT, (self._position, self._link, seal(self._link, self._position, 0, body), body))
+        execute("DELETE FROM snapshot WHERE position < ?", (before,))
+        execute("DELETE FROM batch WHERE position <= ?", (before,))
+        execute("COMMIT")
+        self._snapshot_position, self._snapshot_size = self._position, len(body)
+        self._records = self._bytes = 0

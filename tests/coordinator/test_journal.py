@@ -1,50 +1,21 @@
-"""The journal on a real disk: what was acknowledged is there again, whatever ended the process before."""
+"""The journal on a real disk: what was appended is there again, in a file of bounded size, owned by one process."""
 
 from __future__ import annotations
 
 import os
-import signal
+import re
 import sqlite3
-import subprocess
-import sys
+from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
-import msgspec
 import pytest
 
 from strata_zmq.coordinator.core import records
 from strata_zmq.coordinator.core.history import History
-from strata_zmq.coordinator.journal import SCHEMA_VERSION, Journal
+from strata_zmq.coordinator.journal import Journal
 from strata_zmq.errors import AlreadyExistsError, StorageError
 from strata_zmq.protocol import messages as wire
-
-APPENDER = """
-import sys
-from strata_zmq.coordinator.core.history import History
-from strata_zmq.coordinator.core.records import EpochBegan
-from strata_zmq.coordinator.journal import Journal
-from strata_zmq.errors import StrataError
-
-path, batch, limit = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-if limit:
-    import resource
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-journal = Journal(path, snapshot_every=40)
-history = journal.replay()
-print("ready", history.epoch, flush=True)
-while True:
-    some = [EpochBegan(epoch=history.epoch + 1 + number) for number in range(batch)]
-    for record in some:
-        history.apply(record)
-    try:
-        journal.append(some, history)
-    except StrataError as error:
-        print("error", type(error).__name__, error, flush=True)
-        raise SystemExit(3)
-    print(history.epoch, flush=True)
-"""
-
 
 TERM = records.TermStarted(term=1)
 DATASET = records.DatasetAdded(
@@ -66,9 +37,10 @@ def replayed(path: Path) -> History:
         journal.close()
 
 
-def start_appender(path: Path, *, batch: int = 3, limit: int = 0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", APPENDER, str(path), str(batch), str(limit)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def released(number: int, *, participants: list[str]) -> records.BarrierReleased:
+    return records.BarrierReleased(
+        generation=1, name="step", step=number, participants=participants, commit=False, ranges={}
+    )
 
 
 @pytest.fixture
@@ -103,7 +75,8 @@ def eventful(make_job):
 @pytest.mark.parametrize("snapshot_every", [1, 2, 7, 10_000])
 def test_a_replay_of_the_file_is_the_live_history(tmp_path, eventful, snapshot_every: int) -> None:
     path = tmp_path / "journal.sqlite"
-    journal, history = Journal(path, snapshot_every=snapshot_every), History()
+    journal = Journal(path, snapshot_every=snapshot_every)
+    history = journal.replay()
     for at in range(0, len(eventful.records), 3):
         append(journal, history, *eventful.records[at : at + 3])
     journal.close()
@@ -114,78 +87,87 @@ def test_an_empty_journal_gives_an_empty_history(tmp_path) -> None:
     assert replayed(tmp_path / "deep" / "folder" / "journal.sqlite").to_snapshot() == History().to_snapshot()
 
 
-def test_snapshots_bound_the_file_and_what_has_to_be_replayed(tmp_path) -> None:
-    path = tmp_path / "journal.sqlite"
-    journal, history = Journal(path, snapshot_every=50), History()
-    sizes = []
-    for number in range(3000):
-        step = {"generation": 1, "name": "step", "step": number, "commit": False, "ranges": {}}
-        append(journal, history, records.BarrierReleased(participants=["w0", "w1"], **step))
-        if number in {999, 2999}:
-            sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
+def test_a_batch_is_one_row_and_one_commit(tmp_path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    history = journal.replay()
+    append(journal, history, TERM, DATASET)
+    append(journal, history, *(released(number, participants=["w0"]) for number in range(100)))
+    assert journal.position == 2
     journal.close()
-    with sqlite3.connect(path) as db:
-        assert db.execute("SELECT COUNT(*) FROM record").fetchone()[0] < 50
-        assert db.execute("SELECT COUNT(*) FROM snapshot").fetchone()[0] == 1
-    db.close()
-    assert sizes[1] <= sizes[0] * 1.2
-    assert replayed(path).releases == 3000
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+        assert db.execute("SELECT position, records FROM batch").fetchall() == [(1, 2), (2, 100)]
+
+
+@pytest.mark.parametrize("by", ["records", "bytes"])
+def test_the_file_holds_at_most_three_snapshots_and_the_batches_of_two_intervals(tmp_path, by: str) -> None:
+    """Snapshots come by the number of records and by their bytes; neither the file nor its log grows with time."""
+    path = tmp_path / "journal.sqlite"
+    limits = {"snapshot_every": 300} if by == "records" else {"snapshot_bytes": 60_000}
+    journal = Journal(path, **limits)
+    history = journal.replay()
+    names = [f"worker-{number}" for number in range(10)]
+    batch = 3
+    largest, log = 0, 0
+    for number in range(0, 15_000, batch):
+        append(journal, history, *(released(number + at, participants=names) for at in range(batch)))
+        largest = max(largest, path.stat().st_size)
+        log = max(log, path.with_name("journal.sqlite-wal").stat().st_size)
+    journal.close()
+    snapshot = len(history.to_snapshot())
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT COUNT(*) FROM snapshot").fetchone()[0] == 2
+        rows, size = db.execute("SELECT SUM(records), SUM(LENGTH(body)) FROM batch").fetchone()
+    interval = 300 * (size // rows) if by == "records" else 60_000
+    one = batch * (size // rows)
+    assert rows <= 2 * (300 + batch) if by == "records" else size <= 2 * (60_000 + one)
+    page = 1.5  # a page is never quite full
+    assert largest <= page * (3 * snapshot + 2 * (interval + one)) + 10 * 4096
+    assert log <= 4 * 2**20 + 2 * (snapshot + 10 * 4096) + 1000 * 24
+    assert replayed(path).releases == 15_000
+
+
+def test_a_snapshot_larger_than_the_interval_is_not_written_after_every_batch(tmp_path) -> None:
+    """A snapshot waits until as many bytes have come as the last one has: writing it at most doubles the bytes."""
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path, snapshot_bytes=1)
+    history = journal.replay()
+    for number in range(2000):
+        append(journal, history, released(number, participants=[f"worker-{one}" for one in range(20)]))
+    journal.close()
+    with closing(sqlite3.connect(path)) as db:
+        older, newer = (row[0] for row in db.execute("SELECT position FROM snapshot ORDER BY position"))
+        (between,) = db.execute(
+            "SELECT SUM(LENGTH(body)) FROM batch WHERE position > ? AND position <= ?", (older, newer)
+        ).fetchone()
+        (size,) = db.execute("SELECT LENGTH(body) FROM snapshot WHERE position = ?", (older,)).fetchone()
+    assert between >= size
 
 
 def test_what_a_restart_finds_counts_towards_the_next_snapshot(tmp_path) -> None:
     path = tmp_path / "journal.sqlite"
-    for _ in range(5):
+    for _ in range(9):
         journal = Journal(path, snapshot_every=4)
         history = journal.replay()
         append(journal, history, records.TermStarted(term=history.term + 1))
         journal.close()
-    with sqlite3.connect(path) as db:
-        assert db.execute("SELECT COUNT(*) FROM record").fetchone()[0] == 1
-    db.close()
-    assert replayed(path).term == 5
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT position FROM snapshot ORDER BY position").fetchall() == [(4,), (8,)]
+        assert db.execute("SELECT MIN(position), MAX(position) FROM batch").fetchone() == (5, 9)
+    assert replayed(path).term == 9
 
 
-def test_kill_9_in_the_middle_of_appends_loses_nothing_that_was_acknowledged(tmp_path) -> None:
+def test_the_story_says_how_long_the_replay_took_and_what_it_read(tmp_path) -> None:
     path = tmp_path / "journal.sqlite"
-    acknowledged = 0
-    for lines in (1, 4, 17, 40):
-        process = start_appender(path)
-        assert process.stdout is not None
-        ready = process.stdout.readline().split()
-        assert ready[0] == "ready"
-        assert int(ready[1]) >= acknowledged
-        for _ in range(lines):
-            acknowledged = int(process.stdout.readline())
-        process.send_signal(signal.SIGKILL)
-        rest = process.stdout.read().split()
-        acknowledged = max([acknowledged, *map(int, rest)])
-        assert process.wait() == -signal.SIGKILL
-        process.stdout.close()
-    history = replayed(path)
-    assert history.epoch in {acknowledged, acknowledged + 3}, "whole batches only, and every acknowledged one"
-
-
-def test_a_full_disk_is_an_error_and_no_acknowledgement(tmp_path) -> None:
-    path = tmp_path / "journal.sqlite"
-    process = start_appender(path, limit=100_000)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 3
-    *acknowledged, last = out.splitlines()
-    assert last.startswith("error StorageError")
-    assert str(path) in last
-    assert replayed(path).epoch == int(acknowledged[-1])
-
-
-def test_a_second_process_on_one_file_is_refused_by_name(tmp_path) -> None:
-    path = tmp_path / "journal.sqlite"
-    process = start_appender(path)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("ready")
-    with pytest.raises(AlreadyExistsError, match=r"in use by another coordinator.*--journal"):
-        Journal(path)
-    process.kill()
-    process.communicate()
-    assert replayed(path).term == 0
+    journal = Journal(path, snapshot_every=5)
+    history = journal.replay()
+    assert re.fullmatch(r"no snapshot and 0 records in 0 batches behind it, read in \d+ ms", journal.story)
+    for number in range(4):
+        append(journal, history, released(2 * number, participants=[]), released(2 * number + 1, participants=[]))
+    journal.close()
+    journal = Journal(path)
+    journal.replay()
+    journal.close()
+    assert re.fullmatch(r"snapshot of batch 3 and 2 records in 1 batches behind it, read in \d+ ms", journal.story)
 
 
 def test_a_second_journal_in_one_process_is_refused_by_name(tmp_path) -> None:
@@ -203,64 +185,14 @@ def test_a_file_that_is_no_journal_is_refused_and_left_as_it_was(tmp_path) -> No
     assert path.read_text().startswith("not a database")
 
 
-@pytest.mark.parametrize("at", [0, 24, 100])
-def test_a_damaged_file_is_named_when_it_is_opened_or_replayed(tmp_path, at: int) -> None:
-    path = tmp_path / "journal.sqlite"
-    journal, history = Journal(path), History()
-    append(journal, history, *(records.TermStarted(term=term) for term in range(1, 2000)))
-    journal.close()
-    body = bytearray(path.read_bytes())
-    body[at : at + 40] = b"\xee" * 40
-    path.write_bytes(body)
-    with pytest.raises(StorageError, match="damaged"):
-        replayed(path)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"\xc1",
-        msgspec.msgpack.encode(["a tag of a later release", 1]),
-        msgspec.msgpack.encode(["term"]),
-        msgspec.msgpack.encode(["term", "one"]),
-        msgspec.msgpack.encode(["rank_arrived", "never begun", [0, "w", "k", "d", 1]]),
-        msgspec.msgpack.encode(["restored", "c", 1, 0, 0, {"data": 5}]),
-    ],
-)
-def test_a_damaged_record_is_named_and_not_skipped(tmp_path, body: bytes) -> None:
-    path = tmp_path / "journal.sqlite"
-    journal, history = Journal(path), History()
-    append(journal, history, TERM, DATASET)
-    journal.close()
-    with sqlite3.connect(path) as db:
-        db.execute("INSERT INTO record (body) VALUES (?)", (body,))
-    db.close()
-    with pytest.raises(StorageError, match=r"journal\.sqlite.*cannot be replayed.*restore a copy"):
-        replayed(path)
-
-
-@pytest.mark.parametrize("body", [b"", b"\xc1", msgspec.msgpack.encode({}), msgspec.msgpack.encode([1]), b"\x05"])
-def test_a_damaged_snapshot_is_named(tmp_path, body: bytes) -> None:
-    path = tmp_path / "journal.sqlite"
-    journal, history = Journal(path, snapshot_every=1), History()
-    append(journal, history, TERM)
-    journal.close()
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE snapshot SET body = ?", (body,))
-    db.close()
-    with pytest.raises(StorageError, match=r"journal\.sqlite.*cannot be replayed"):
-        replayed(path)
-
-
-def test_a_journal_of_a_later_release_is_refused_with_both_versions(tmp_path) -> None:
-    path = tmp_path / "journal.sqlite"
-    Journal(path).close()
-    with sqlite3.connect(path) as db:
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    db.close()
-    with pytest.raises(StorageError, match=f"schema {SCHEMA_VERSION + 1}, this release reads {SCHEMA_VERSION}"):
+def test_somebody_elses_database_is_refused_and_left_as_it_was(tmp_path) -> None:
+    path = tmp_path / "address-book.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE friend (name TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match=r"address-book\.sqlite.* is a database, but no journal.*--journal"):
         Journal(path)
+    assert path.read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path) -> None:
