@@ -100,10 +100,10 @@ class Router:
 
     def _fan_out(self, fanout: Fanout) -> None:
         direct = fanout.recipients
-        children = [recipient for recipient in direct if is_child(recipient[0])]
+        children = [whom for whom in direct if len(whom[0]) > GENERATED_BYTES and is_child(whom[0])]
         if children:
             self._folding.share(*around_address(fanout.template), children)
-            direct = [recipient for recipient in direct if not is_child(recipient[0])]
+            direct = [whom for whom in direct if not is_child(whom[0])]
         bodies = encode_each(fanout.template, [(session, seq) for _, session, seq in direct])
         self._send(zip((connection for connection, _, _ in direct), bodies, strict=True))
 

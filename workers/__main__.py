@@ -1,4 +1,4 @@
-"""`python -m strata_zmq.workers worker|writer ...`: one worker-side process. It only picks which."""
+"""`python -m strata_zmq.workers worker|writer|relay ...`: one worker-side process. It only picks which."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ def main(argv: list[str]) -> int:
         from .storage_writer import main as writer_main
 
         return writer_main(rest)
-    raise InvalidArgumentError(f"{role!r} is no process of this package: say 'worker' or 'writer'")
+    if role == "relay":
+        from .agent.process import main as relay_main
+
+        return relay_main(rest)
+    raise InvalidArgumentError(f"{role!r} is no process of this package: say 'worker', 'writer' or 'relay'")
 
 
 if __name__ == "__main__":
