@@ -13,6 +13,11 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --rewrite."""
+    parser.addoption("--rewrite", action="store_true", help="write the transcripts anew instead of comparing them")
+
+
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     """Thousands of simulated mishaps would fill the log."""

@@ -45,6 +45,8 @@ class Link:
     cut_up: bool = False
     cut_down: bool = False
     held: list[tuple[Callable[..., None], bytes, bytes]] = field(default_factory=list)
+    deaf_to: int = 0
+    """How many of the next broadcasts are lost on their way to it."""
     up_at: float = 0.0
     down_at: float = 0.0
     news_at: float = 0.0
@@ -215,6 +217,8 @@ class Network:
     def _deliver_news(self, link: Link, connection: bytes, body: bytes) -> None:
         if link.connection != connection:
             self.lost += 1
+        elif link.deaf_to:
+            link.deaf_to -= 1
         elif link.cut_down:
             link.held.append((self._deliver_news, connection, body))
         else:
