@@ -98,7 +98,8 @@ def _row(
     ratio = _paired_ratio(subject.figure, limit.figure) if limit else None
     evidence = Evidence(case.better, subject, limit, ratio, {peer.name: peer for peer in folded})
     verdict = case.floor.judge(evidence) if case.floor else Verdict(None)
-    notes = [f"{case.floor.floor_id}: {verdict.why}"] if case.floor and verdict.why else []
+    notes = list(case.notes)
+    notes += [f"{case.floor.floor_id}: {verdict.why}"] if case.floor and verdict.why else []
     if case.floor is not None and "p99" in case.floor.text and subject.figure.p99 is None:
         notes.append(f"a p99 needs at least {P99_MIN} operations over all rounds")
     return Row(

@@ -72,7 +72,8 @@ class Case:
     """One question at one named size: the subject's figure beside its limit and its peers, round by round.
 
     `size` is part of the row's identity, so a quick run at a smaller size is never compared with a full one. `limit` is
-    the bare mechanism under the subject (memcpy, a plain write, an echo loop).
+    the bare mechanism under the subject (memcpy, a plain write, an echo loop). `notes` are printed with the row: what
+    binds the figure, what a peer was driven by.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Case:
     floor: Floor | None = None
     rounds: int = 9
     warmup: int = 1
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or self.warmup < 0:

@@ -1,7 +1,8 @@
 """The bare echo: poll, drain up to 256 messages, send each back. The least that a server on pyzmq can do.
 
-Run as `python -m strata_zmq.bench.loads.echo --ready-fd N`. Its loop is the coordinator's without a coordinator: the
-same poll, drain and low-level calls, one frame in and one out. It is the limit of the coordinator suite.
+Run as `python -m strata_zmq.bench.loads.echo --ready-fd N [--journal FILE]`. Its loop is the coordinator's without a
+coordinator: the same poll, drain and low-level calls, one frame in and one out; with `--journal`, every drained batch
+is on disk before it is sent back. It is the limit of the coordinator suite.
 """
 
 from __future__ import annotations
@@ -9,31 +10,57 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sqlite3
+from typing import TYPE_CHECKING
 
 import zmq
 
-from strata_zmq.transport.sockets import CONTROL, bind, open_socket
+from strata_zmq.transport.sockets import CONTROL, bind, open_socket, raise_file_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Keep = Callable[[list[tuple[bytes, bytes]]], None]
 
 __all__ = ["main"]
 
 _DRAIN_MAX = 256
 _POLL_MS = 50
+_FILES = 4096
 
 
 def main() -> None:
     """Echo until ended by a signal."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--ready-fd", type=int, required=True)
-    ready_fd = parser.parse_args().ready_fd
+    parser.add_argument("--journal", help="keep every batch in this SQLite file before it is sent back")
+    options = parser.parse_args()
+    raise_file_limit(_FILES)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     router = open_socket(context, zmq.ROUTER, CONTROL)
     control = bind(router, "tcp://127.0.0.1:0")
-    with os.fdopen(ready_fd, "w") as ready:
+    keep = _journal(options.journal) if options.journal else None
+    with os.fdopen(options.ready_fd, "w") as ready:
         ready.write(json.dumps({"control": control}) + "\n")
-    _echo(router)
+    _echo(router, keep)
 
 
-def _echo(router: zmq.Socket[bytes]) -> None:
+def _journal(path: str) -> Keep:
+    """Return what writes a batch as one durable transaction: the write-ahead log, flushed at every commit."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("CREATE TABLE kept (id INTEGER PRIMARY KEY, body BLOB)")
+
+    def keep(batch: list[tuple[bytes, bytes]]) -> None:
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO kept (body) VALUES (?)", [(body,) for _, body in batch])
+        connection.execute("COMMIT")
+
+    return keep
+
+
+def _echo(router: zmq.Socket[bytes], keep: Keep | None) -> None:
     receive, send, again = router.recv, router.send, zmq.Again
     later, more_later = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
     while True:
@@ -46,6 +73,8 @@ def _echo(router: zmq.Socket[bytes]) -> None:
             except again:
                 break
             batch.append((connection, receive()))
+        if keep is not None:
+            keep(batch)
         for connection, body in batch:
             try:
                 send(connection, more_later)

@@ -26,13 +26,33 @@ _STOP_TIMEOUT_S = 5.0
 class Child:
     """A running child; `ready` is the JSON object that it announced itself with."""
 
-    def __init__(self, pid: int, ready: dict[str, Any]) -> None:
-        self.pid = pid
+    def __init__(self, process: subprocess.Popen[bytes], ready: dict[str, Any]) -> None:
+        self._process = process
+        self.pid = process.pid
         self.ready = ready
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of all its threads so far."""
         return cpu_seconds(self.pid)
+
+    def loop_seconds(self) -> float:
+        """Return how long its first thread, which holds a server's loop, has run or waited for a core so far.
+
+        What is missing to the wall clock is time in which it had nothing to do.
+        """
+        ran, waited, _ = Path(f"/proc/{self.pid}/task/{self.pid}/schedstat").read_text().split()
+        return (int(ran) + int(waited)) / 1e9
+
+    def memory_bytes(self) -> tuple[int, int]:
+        """Return its resident memory, now and at its peak."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        found = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+        return int(found["VmRSS"][0]) * 1024, int(found["VmHWM"][0]) * 1024
+
+    def kill(self) -> None:
+        """End it at once, as `kill -9` does, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
 
 
 @contextmanager
@@ -62,7 +82,7 @@ def child_process(module: str, *arguments: str, pass_fds: Sequence[int] = ()) ->
                 process.wait(_STOP_TIMEOUT_S)
                 errors.seek(0)
                 raise PeerLostError(f"{module} did not start: {errors.read().decode(errors='replace').strip()}")
-            yield Child(process.pid, json.loads(line))
+            yield Child(process, json.loads(line))
         finally:
             process.terminate()
             try:

@@ -1,6 +1,7 @@
-"""Owns raw DEALER connections that speak the control protocol as far as a load needs: hello, register, generation.
+"""Owns connections that speak the control protocol as far as a load needs: hello, register, generation.
 
-A load sends prepared bytes over them; the real client's threads and futures would measure the client.
+They are DEALER sockets or bare wires. A load sends prepared bytes over them; the real client's threads and futures
+would measure the client.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import zmq
 
@@ -30,10 +31,23 @@ from strata_zmq.transport.sockets import CONTROL, connect, open_socket, raise_fi
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Sockets", "Worker", "checked", "connected", "joined"]
+__all__ = ["Connection", "Sockets", "Worker", "asked", "checked", "connected", "joined"]
 
 Sockets = list[zmq.Socket[bytes]]
 Expected = TypeVar("Expected", bound=Reply)
+
+
+class Connection(Protocol):
+    """What a session needs of a DEALER socket or a wire."""
+
+    def send(self, data: bytes, /) -> object:
+        """Send one message."""
+
+    def recv(self) -> bytes:
+        """Return the next message."""
+
+
+Kind = TypeVar("Kind", bound=Connection)
 
 _TIMEOUT_S = 30.0
 _FILES_PER_SOCKET = 2
@@ -41,10 +55,10 @@ _FILES_PER_SOCKET = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class Worker(Generic[Kind]):
     """One registered connection and what its further messages carry in their headers."""
 
-    socket: zmq.Socket[bytes]
+    socket: Kind
     worker_id: str
     session: int
     generation: int
@@ -72,11 +86,11 @@ def connected(endpoint: str, count: int) -> Iterator[Sockets]:
         context.destroy(linger=0)
 
 
-def joined(sockets: Sockets) -> list[Worker]:
+def joined(sockets: Sequence[Kind]) -> list[Worker[Kind]]:
     """Register one worker per socket and return them once the first generation has formed with all of them."""
     names = [f"worker-{place:05d}" for place in range(len(sockets))]
-    sessions = [reply.session for reply in _asked(sockets, [Hello(seq=1, role="worker")] * len(sockets), Welcome)]
-    _asked(
+    sessions = [reply.session for reply in asked(sockets, [Hello(seq=1, role="worker")] * len(sockets), Welcome)]
+    asked(
         sockets,
         [
             RegisterWorker(seq=2, session=session, worker_id=name, incarnation=name, pid=1)
@@ -84,7 +98,7 @@ def joined(sockets: Sockets) -> list[Worker]:
         ],
         Registered,
     )
-    memberships = _asked(
+    memberships = asked(
         sockets, [AwaitGeneration(seq=3, session=session, timeout_s=_TIMEOUT_S) for session in sessions], Membership
     )
     return [
@@ -103,7 +117,7 @@ def checked(body: bytes, expected: type[Expected]) -> Expected:
     return reply
 
 
-def _asked(sockets: Sockets, requests: Sequence[Request], expected: type[Expected]) -> list[Expected]:
+def asked(sockets: Sequence[Connection], requests: Sequence[Request], expected: type[Expected]) -> list[Expected]:
     """Send every request, then take every reply; sending first lets the server work on all of them at once."""
     deadline = monotonic() + _TIMEOUT_S
     for socket, request in zip(sockets, requests, strict=True):
@@ -114,7 +128,7 @@ def _asked(sockets: Sockets, requests: Sequence[Request], expected: type[Expecte
             break
         try:
             replies.append(checked(socket.recv(), expected))
-        except zmq.Again:
+        except (zmq.Again, DeadlineExceededError):
             break
     if len(replies) < len(sockets):
         raise DeadlineExceededError(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import zmq
+
     from strata_zmq.bench.loads.process import Child
     from strata_zmq.bench.loads.session import Sockets, Worker
     from strata_zmq.bench.model import Measure
@@ -115,7 +117,7 @@ def _measured(server: Child, run: Callable[[], list[float]]) -> Sample:
     return Sample(median(latencies), wall_s=wall_s, cpu_s=cpu_s, latencies=latencies)
 
 
-def _strata_barrier(members: list[Worker], step: int) -> float:
+def _strata_barrier(members: list[Worker[zmq.Socket[bytes]]], step: int) -> float:
     """Run one barrier through the coordinator, check what came back, and return its milliseconds."""
     bodies = [
         encode(Arrive(seq=step, session=member.session, generation=member.generation, name="bench", step=step))
