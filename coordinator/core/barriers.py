@@ -1,41 +1,49 @@
-"""Barriers and commit points: who has arrived, what their cursors say, and when all are released."""
+"""Barriers and commit points: who has arrived, what their values come to, and when all are released."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any
 
-from strata_zmq.domain.barrier import Barrier, BarrierKey
+from strata_zmq.domain.barrier import Barrier, BarrierKey, Terms, quantile
+from strata_zmq.domain.reduce import reduce
 from strata_zmq.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
-    NotFoundError,
     ResourceExhaustedError,
     StaleGenerationError,
     StrataError,
 )
-from strata_zmq.protocol.messages import Arrive, Released, SeenRange
+from strata_zmq.protocol.messages import Arrive, Lag, Released
 
+from .commits import check_due, check_ranges, check_whole
 from .history import Outcome
-from .records import BarrierReleased
+from .records import BarrierReleased, MemberRecord
 from .rendezvous import Rendezvous
-from .world import Parked, Session, World
+from .world import Parked, Session, Worker, World
 
 __all__ = ["OPEN_MAX", "Barriers"]
 
 OPEN_MAX = 1024
 _SKEWS_MAX = 4096
+_ENDED_MAX = 4096
 
 
 @dataclass(slots=True)
 class _Arrival:
     parked: Parked
-    ranges: list[SeenRange]
+    request: Arrive
+    members: tuple[MemberRecord, ...]
+    """The membership that it came into."""
 
 
 class Barriers:
-    """The open barriers of the current generation."""
+    """The open barriers of the current generation.
+
+    One that breaks ends with the generation. One that re-forms becomes a barrier of the next generation, with the
+    arrivals of those who are still there; who arrives at it may not have heard of that generation yet.
+    """
 
     def __init__(self, world: World, rendezvous: Rendezvous) -> None:
         self._world = world
@@ -43,42 +51,56 @@ class Barriers:
         self.open: dict[BarrierKey, Barrier[_Arrival]] = {}
         self.skews_s: deque[float] = deque(maxlen=_SKEWS_MAX)
         """First arrival to release, in seconds, of the latest barriers."""
+        self._ended: OrderedDict[tuple[bytes, int, BarrierKey], StrataError] = OrderedDict()
+        """The latest arrivals whose wait ended without a release. A copy of one of them is no new arrival."""
 
     def arrive(self, session: Session, request: Arrive) -> None:
         """Note an arrival; release everybody if it was the last."""
         world, history = self._world, self._world.history
-        key = BarrierKey(request.generation, request.name, request.step)
-        outcome = history.outcomes.get(key)
-        if outcome is not None and session.worker is not None:
+        asked = BarrierKey(request.generation, request.name, request.step)
+        outcome = history.outcomes.get(asked)
+        if outcome is not None and session.worker is not None and outcome.answers(session.worker.worker_id, asked):
             # Whoever asks again has missed the reply: a lost reply costs latency, never correctness. That holds for one
             # whose lease has ended since, too: it must not roll back what history has.
-            world.reply(session, request.seq, Released, **self._released(key, outcome))
+            world.reply(session, request.seq, Released, **self._released(asked, outcome))
             return
-        worker = self._rendezvous.caller(session)
-        what = f"barrier {request.name!r} step {request.step}"
-        self._rendezvous.member(session, request.generation, what)
+        ended = self._ended.get((session.connection, request.seq, asked))
+        if ended is not None:
+            world.fail(session, request.seq, ended)
+            return
+        worker = self._admit(session, request)
+        key = asked._replace(generation=history.generation)
+        if key != asked and key in history.outcomes:
+            world.reply(session, request.seq, Released, **self._released(key, history.outcomes[key]))
+            return
         barrier = self._barrier(key, request)
-        self._check_ranges(worker.worker_id, request)
+        check_ranges(request, worker.worker_id, history)
         self.open[key] = barrier
         before = barrier.arrivals.get(worker.worker_id)
         parked = world.park(session, request.seq, request.timeout_s, before.parked if before else None)
-        arrival = _Arrival(parked, request.ranges)
-        if barrier.arrive(worker.worker_id, arrival):
-            self._release(barrier)
+        members = before.members if before else history.members
+        barrier.arrive(worker.worker_id, _Arrival(parked, request, members), world.now)
+        self._settle(barrier)
+
+    def change(self) -> None:
+        """The membership changed: barriers break, or re-form, and tell who waits."""
+        waiting, self.open = self.open, {}
+        for barrier in waiting.values():
+            if barrier.terms.reform:
+                self._reform(barrier)
+            else:
+                self._break(barrier, self._broken(barrier))
 
     def break_all(self) -> None:
-        """Tell everybody who waits that the membership changed."""
+        """Break all barriers, whatever they say: history went back, and what they are of is void."""
         for barrier in self.open.values():
-            error = self._world.membership_error(
-                f"barrier {barrier.key.name!r} step {barrier.key.step} is broken", broken=True
-            )
-            self._break(barrier, error)
+            self._break(barrier, self._broken(barrier))
         self.open.clear()
 
     def void_commits(self) -> None:
         """Break the commit point that is open while the epoch rises: its ranges are of the epoch before."""
         for key, barrier in list(self.open.items()):
-            if barrier.commit:
+            if barrier.terms.commit:
                 del self.open[key]
                 epoch = self._world.history.epoch
                 self._break(
@@ -100,100 +122,123 @@ class Barriers:
                 missing=missing,
             )
             for worker in late:
-                parked = barrier.arrivals[worker].parked
-                self._world.fail(parked.session, parked.seq, error)
-                barrier.withdraw(worker)
+                self._dismiss(barrier, worker, error)
             if not barrier.arrivals:
                 del self.open[key]
 
-    def _break(self, barrier: Barrier[_Arrival], error: StrataError) -> None:
-        for arrival in barrier.arrivals.values():
-            self._world.fail(arrival.parked.session, arrival.parked.seq, error)
-        self._world.counters["barriers_broken"] += 1
+    # ---- arrivals
+
+    def _admit(self, session: Session, request: Arrive) -> Worker:
+        """Return the caller if it may arrive: a member of the present generation that names it, or, at a barrier that
+        re-forms, one that the present has come from by joins and leaves only.
+        """
+        if request.on_change == "reform" and self._continues(request.generation):
+            worker = self._rendezvous.caller(session)
+            if worker.worker_id in self._world.history.ranks:
+                return worker
+        return self._rendezvous.member(session, request.generation, f"barrier {request.name!r} step {request.step}")
+
+    def _continues(self, generation: int) -> bool:
+        history = self._world.history
+        if generation == history.generation:
+            return generation > 0
+        changes = {change.generation for change in history.rebalances}
+        return 0 < generation < history.generation and changes.issuperset(range(generation + 1, history.generation + 1))
 
     def _barrier(self, key: BarrierKey, request: Arrive) -> Barrier[_Arrival]:
         """Return the barrier that this arrival belongs to; a new one is not open yet."""
-        world_size = len(self._world.history.members)
+        history = self._world.history
+        world_size = len(history.members)
         expected = request.expected or world_size
-        if expected > world_size:
+        if expected > world_size and history.formed:
             raise InvalidArgumentError(
                 f"barrier {key.name!r}: expected is {expected}, the world size is {world_size}: it would never be "
                 "released"
             )
-        if request.commit and expected != world_size:
+        if request.commit:
+            check_whole(request, world_size)
+        reform = request.on_change == "reform"
+        values = tuple((value.name, value.op) for value in request.values)
+        if len({name for name, _ in values}) != len(values):
             raise InvalidArgumentError(
-                f"barrier {key.name!r}: a commit point takes the whole generation ({world_size}), not {expected}: "
-                "expected=0"
+                f"barrier {key.name!r}: values carries one name twice: {', '.join(name for name, _ in values)}"
             )
+        # Only a barrier that re-forms can tell "all" from as many as there are now.
+        terms = Terms(request.expected if reform else expected, request.commit, reform, values)
         barrier = self.open.get(key)
         if barrier is None:
-            self._check_opening(key, request)
-            barrier = Barrier(key, expected, request.commit, self._world.now)
-        if barrier.expected != expected or barrier.commit != request.commit:
+            if len(self.open) >= OPEN_MAX:
+                raise ResourceExhaustedError(f"{OPEN_MAX} barriers are open, which is the limit: wait for one first")
+            if request.commit:
+                check_due(request, history, [other for other, opened in self.open.items() if opened.terms.commit])
+            return Barrier(key, terms, expected, self._world.now)
+        if barrier.terms != terms:
             raise InvalidArgumentError(
-                f"barrier {key.name!r} step {key.step} is open with expected={barrier.expected}, "
-                f"commit={barrier.commit}; "
-                f"this arrival says expected={expected}, commit={request.commit}: all ranks must say the same"
+                f"barrier {key.name!r} step {key.step} is open with {barrier.terms}; this arrival says {terms}: all "
+                "ranks must say the same"
             )
         return barrier
 
-    def _check_opening(self, key: BarrierKey, request: Arrive) -> None:
-        if len(self.open) >= OPEN_MAX:
-            raise ResourceExhaustedError(f"{OPEN_MAX} barriers are open, which is the limit: wait for one first")
-        if not request.commit:
-            return
-        due = self._world.history.commit_index + 1
-        if request.step != due:
-            raise StaleGenerationError(
-                f"commit point {request.step} is not due: committed history stands at {due - 1}; await the "
-                "generation again"
-            )
-        for other, barrier in self.open.items():
-            if barrier.commit:
-                raise InvalidArgumentError(
-                    f"barrier {key.name!r}: commit point {due} is open under the name {other.name!r}: all ranks must "
-                    "say the same"
-                )
+    # ---- endings
 
-    def _check_ranges(self, worker_id: str, request: Arrive) -> None:
-        if request.ranges and not request.commit:
-            raise InvalidArgumentError(f"barrier {request.name!r}: ranges need commit=true")
+    def _settle(self, barrier: Barrier[_Arrival]) -> None:
+        """Release a barrier that is complete. While a broken generation waits for its quorum, everybody waits."""
+        if barrier.complete and self._world.history.formed:
+            self._release(barrier)
+
+    def _reform(self, barrier: Barrier[_Arrival]) -> None:
         history = self._world.history
-        for seen in request.ranges:
-            dataset = history.datasets.get(seen.dataset_id)
-            if dataset is None:
-                raise NotFoundError(f"dataset_id {seen.dataset_id!r} is not registered: register it first")
-            if seen.epoch != history.epoch:
-                raise StaleGenerationError(f"range of epoch {seen.epoch}: the current epoch is {history.epoch}")
-            dataset.ledger.check(seen.shard, seen.start, seen.stop, int.from_bytes(seen.checksum, "little"), worker_id)
-            if dataset.current.owner_of(seen.shard) != worker_id:
-                raise StaleGenerationError(
-                    f"shard {seen.shard} of {seen.dataset_id!r} belongs to {dataset.current.owner_of(seen.shard)!r}, "
-                    f"not to {worker_id!r}: ask for the shards again"
-                )
-        if len({(seen.dataset_id, seen.shard) for seen in request.ranges}) != len(request.ranges):
-            raise InvalidArgumentError("ranges: at most one per shard and commit point; join neighbouring ranges")
+        for worker in [worker for worker in barrier.arrivals if worker not in history.ranks]:
+            self._dismiss(barrier, worker, self._broken(barrier))
+        if not barrier.arrivals:
+            return
+        world_size = len(history.members)
+        barrier.key = barrier.key._replace(generation=history.generation)
+        barrier.expected = barrier.terms.expected or world_size
+        if history.formed and barrier.expected > world_size:
+            self._break(
+                barrier, self._broken(barrier, f": it takes {barrier.expected}, the world size is {world_size}")
+            )
+            return
+        self._world.counters["barriers_reformed"] += 1
+        self.open[barrier.key] = barrier
+        self._settle(barrier)
 
     def _release(self, barrier: Barrier[_Arrival]) -> None:
         world = self._world
-        key = barrier.key
+        key, arrivals = barrier.key, barrier.arrivals
         del self.open[key]
+        joined, left = self._difference(barrier)
         world.record(
             BarrierReleased(
                 generation=key.generation,
                 name=key.name,
                 step=key.step,
-                participants=list(barrier.arrivals),
-                commit=barrier.commit,
-                ranges={worker: arrival.ranges for worker, arrival in barrier.arrivals.items() if arrival.ranges},
+                participants=list(arrivals),
+                commit=barrier.terms.commit,
+                ranges={worker: one.request.ranges for worker, one in arrivals.items() if one.request.ranges},
+                reduced={
+                    name: reduce(op, [one.request.values[place].value for one in arrivals.values()])
+                    for place, (name, op) in enumerate(barrier.terms.values)
+                },
+                asked={
+                    worker: one.request.generation
+                    for worker, one in arrivals.items()
+                    if one.request.generation != key.generation
+                },
+                joined=joined,
+                left=left,
             )
         )
         self.skews_s.append(world.now - barrier.opened_at)
-        recipients = [
-            (arrival.parked.session.connection, arrival.parked.session.number, arrival.parked.seq)
-            for arrival in barrier.arrivals.values()
-        ]
-        world.reply_all(recipients, Released, **self._released(key, world.history.outcomes[key]))
+        lags_ms = [lag * 1000 for lag in barrier.lags_s()]
+        world.reply_all(
+            [(one.parked.session.connection, one.parked.session.number, one.parked.seq) for one in arrivals.values()],
+            Released,
+            **self._released(key, world.history.outcomes[key]),
+            lag=Lag(*(quantile(lags_ms, percent) for percent in (50, 90, 99, 100))),
+            slowest=barrier.slowest(),
+        )
 
     def _released(self, key: BarrierKey, outcome: Outcome) -> dict[str, Any]:
         return {
@@ -202,4 +247,38 @@ class Barriers:
             "participants": outcome.participants,
             "commit_index": outcome.commit_index,
             "remaining": {name: dataset.remaining for name, dataset in self._world.history.datasets.items()},
+            "reduced": outcome.reduced,
+            "joined": outcome.joined,
+            "left": outcome.left,
         }
+
+    def _difference(self, barrier: Barrier[_Arrival]) -> tuple[list[str], list[str]]:
+        """Return who came and who went since the first of those who wait arrived; another life is both."""
+        first, now = next(iter(barrier.arrivals.values())).members, self._world.history.members
+        if first is now:
+            return [], []
+        before, after = ({member.worker_id: member.incarnation for member in each} for each in (first, now))
+        return (
+            [worker for worker, life in after.items() if before.get(worker) != life],
+            [worker for worker, life in before.items() if after.get(worker) != life],
+        )
+
+    def _broken(self, barrier: Barrier[_Arrival], why: str = "") -> StrataError:
+        key = barrier.key
+        return self._world.membership_error(f"barrier {key.name!r} step {key.step} is broken{why}", broken=True)
+
+    def _break(self, barrier: Barrier[_Arrival], error: StrataError) -> None:
+        for worker in list(barrier.arrivals):
+            self._dismiss(barrier, worker, error)
+        self._world.counters["barriers_broken"] += 1
+
+    def _dismiss(self, barrier: Barrier[_Arrival], worker_id: str, error: StrataError) -> None:
+        """End one worker's wait with an error."""
+        arrival = barrier.arrivals[worker_id]
+        session, seq = arrival.parked.session, arrival.parked.seq
+        barrier.withdraw(worker_id)
+        asked = barrier.key._replace(generation=arrival.request.generation)
+        self._ended[session.connection, seq, asked] = error
+        while len(self._ended) > _ENDED_MAX:
+            self._ended.popitem(last=False)
+        self._world.fail(session, seq, error)

@@ -36,7 +36,7 @@ class Core:
         self._barriers = Barriers(self._world, self._rendezvous)
         self._datasets = Datasets(self._world, self._rendezvous, self._barriers.void_commits)
         self._checkpoints = Checkpoints(self._world, self._rendezvous)
-        self._restores = Restores(self._world, self._rendezvous, self._datasets.go_back)
+        self._restores = Restores(self._world, self._rendezvous, self._on_restore)
         self._numbers = 0
         self._ticked_at = self._stepped_at = float("-inf")
         self._handlers: dict[type, Callable[[Session, Any], None]] = {
@@ -207,8 +207,12 @@ class Core:
         elif session.writer is not None:
             session.writer.expires_at = lease_end
 
-    def _on_change(self) -> None:
+    def _on_restore(self) -> None:
         self._barriers.break_all()
+        self._datasets.go_back()
+
+    def _on_change(self) -> None:
+        self._barriers.change()
         self._checkpoints.on_change()
         self._datasets.settle()
 

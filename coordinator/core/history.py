@@ -44,10 +44,22 @@ REBALANCES_MAX = 100
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True):
-    """How a barrier ended, kept so that whoever missed the reply can ask again."""
+    """How a barrier ended, kept so that whoever missed the reply can ask again. `asked` is as in BarrierReleased."""
 
     participants: list[str]
     commit_index: int
+    generation: int = 0
+    reduced: dict[str, float] = {}
+    asked: dict[str, int] = {}
+    joined: list[str] = []
+    left: list[str] = []
+
+    def answers(self, worker_id: str, key: BarrierKey) -> bool:
+        """Whether this is what became of the worker's arrival at `key`.
+
+        Who arrived in an earlier generation and uses the key in a later one means a barrier that is still to come.
+        """
+        return self.asked.get(worker_id, self.generation or key.generation) == key.generation
 
 
 class Rebalance(msgspec.Struct, array_like=True, frozen=True):
@@ -347,8 +359,19 @@ class History:
         if record.commit:
             self.commit_index += 1
         self.releases += 1
-        key = BarrierKey(record.generation, record.name, record.step)
-        self.outcomes[key] = Outcome(record.participants, self.commit_index)
+        outcome = Outcome(
+            record.participants,
+            self.commit_index,
+            record.generation,
+            record.reduced,
+            record.asked,
+            record.joined,
+            record.left,
+        )
+        for generation in sorted({*record.asked.values(), record.generation}):
+            key = BarrierKey(generation, record.name, record.step)
+            self.outcomes.pop(key, None)
+            self.outcomes[key] = outcome
         while len(self.outcomes) > OUTCOMES_MAX:
             self.outcomes.popitem(last=False)
 

@@ -85,7 +85,11 @@ class DatasetAdded(_Record, frozen=True, kw_only=True, tag="dataset"):
 
 
 class BarrierReleased(_Record, frozen=True, kw_only=True, tag="released"):
-    """A barrier's outcome; of a commit point also every rank's ranges, keyed by worker."""
+    """A barrier's outcome; of a commit point also every rank's ranges, keyed by worker.
+
+    `asked` has the generation that a participant arrived in, where it was an earlier one; `joined` and `left` tell who
+    came and went meanwhile.
+    """
 
     generation: int
     name: str
@@ -93,6 +97,10 @@ class BarrierReleased(_Record, frozen=True, kw_only=True, tag="released"):
     participants: list[str]
     commit: bool
     ranges: dict[str, list[SeenRange]]
+    reduced: dict[str, float] = {}
+    asked: dict[str, int] = {}
+    joined: list[str] = []
+    left: list[str] = []
 
 
 class EpochBegan(_Record, frozen=True, kw_only=True, tag="epoch"):
