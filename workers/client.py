@@ -154,6 +154,11 @@ class CoordinatorClient:
         return time.monotonic() - self._heard_at
 
     @property
+    def outstanding(self) -> int:
+        """How many requests are unanswered."""
+        return len(self._calls) + self._conversation.outstanding
+
+    @property
     def may_commit(self) -> bool:
         """Whether the lease is fresh enough to commit: two thirds of it have not passed since the last answer."""
         return time.monotonic() < self._conversation.commit_deadline
@@ -176,13 +181,13 @@ class CoordinatorClient:
             future.set_exception(self._conversation.failure or UnavailableError("this client is closed"))
         return future
 
-    def request(self, message: wire.Request, timeout_s: float = 30.0) -> Any:
+    def request(self, message: wire.Request, timeout_s: float = 30.0, patience_s: float = _ANSWER_SLACK_S) -> Any:
         """Send a request and wait for its reply; raises the error it was answered with.
 
         A wait that the coordinator bounds itself (a barrier) carries its own limit in the message; here it gets a few
         seconds more, so that the coordinator's answer, which names who is missing, comes first.
         """
-        limit = self.patience(timeout_s)
+        limit = self.patience(timeout_s, patience_s)
         future = self.submit(message)
         try:
             return future.result(limit)
@@ -194,9 +199,9 @@ class CoordinatorClient:
             future.cancel()
 
     @staticmethod
-    def patience(timeout_s: float) -> float:
+    def patience(timeout_s: float, patience_s: float = _ANSWER_SLACK_S) -> float:
         """Return how long to wait here for an answer that the coordinator gives within `timeout_s`."""
-        return check_seconds("timeout_s", timeout_s) + _ANSWER_SLACK_S
+        return check_seconds("timeout_s", timeout_s) + patience_s
 
     def late(self, message: wire.Request, limit_s: float) -> DeadlineExceededError:
         """Return the error of a request that got no answer at all."""

@@ -7,22 +7,20 @@ idempotent, so that it is sent again until an answer, an error or a cancellation
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import logging
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import msgspec
 
 from strata_zmq.domain.lease import Lease
-from strata_zmq.errors import InvalidArgumentError, ProtocolError, ResourceExhaustedError, StrataError, from_wire
+from strata_zmq.errors import InvalidArgumentError, ResourceExhaustedError, StrataError
 from strata_zmq.protocol import messages as wire
-from strata_zmq.protocol.codec import MAX_REQUEST_BYTES, decode_request, encode
 
+from .outstanding import Outstanding, Ticket, check_request, error_of
 from .view import ClusterView
 
 __all__ = ["OUTSTANDING_MAX", "Conversation", "Ticket"]
@@ -34,33 +32,15 @@ OUTSTANDING_MAX = 4096
 
 _OPENING_FIRST_S = 0.25
 _OPENING_MAX_S = 2.0
-_RETRY_FIRST_S = 1.0
-_RETRY_MAX_S = 5.0
 _UNSENT_S = 0.05
 _HERD_S = 0.1
+_VIEW_S = 1.0
 _VIEW_SPREAD_S = 0.25
 _HEARTBEATS_MAX = 16
-_HEADER_MAX = 256
-_NOW = float("-inf")
+_AT_ONCE = float("-inf")
 _NEVER = float("inf")
 # A writer that was given up learns so from "stale_generation"; a worker, from "fenced".
 _GIVEN_UP = ("fenced", "stale_generation")
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """One request under way. It ends once: with a `reply`, with an `error`, or cancelled."""
-
-    message: Any
-    on_done: Callable[[Ticket], None] | None = None
-    reply: Any = None
-    error: StrataError | None = None
-    done: bool = False
-    cancelled: bool = False
-    send_at: float = _NOW
-    interval_s: float = _RETRY_FIRST_S
-    sent_at: float = _NEVER
-    """When it was sent for the first time."""
 
 
 @dataclass(slots=True)
@@ -68,18 +48,19 @@ class _Opening:
     """The hello or the introduction under way: its sequence number, and when it is sent (again)."""
 
     seq: int
-    send_at: float = _NOW
+    send_at: float = _AT_ONCE
     interval_s: float = _OPENING_FIRST_S
     sent_at: float = _NEVER
-    message: Any = field(default=None)
+    """When it was sent for the first time."""
+    message: Any = None
 
 
 class Conversation:
     """One client's side of the protocol.
 
     The driver sends what `outgoing(now)` returns, gives back with `unsent` what the socket had no room for, and hands
-    in every reply (`take`) and broadcast (`listen`); it comes back at `next_due`, or when `submit` was called. None of
-    it is thread-safe.
+    in every reply (`take`) and broadcast (`listen`); it comes back at `next_due`, or when `submit` was called. `now` is
+    in seconds, on any clock that never goes back. None of it is thread-safe.
 
     `introduce` makes the message that follows every WELCOME (a registration) and `heartbeat` the one that renews the
     lease. `on_introduced` gets the answer to the introduction, `on_message` what nobody asked for (a commit to
@@ -109,18 +90,16 @@ class Conversation:
         self._on_command = on_command
         self._outstanding_max = outstanding_max
         self._seqs = itertools.count(1)
-        self._tickets: dict[int, Ticket] = {}
-        self._due: list[tuple[float, int]] = []
-        """A heap of (when, seq); an entry whose ticket is sent at another time by now is passed over."""
+        self._requests = Outstanding(random)
         self._opening = _Opening(next(self._seqs))
         self._heartbeats: dict[int, float] = {}
         """When each heartbeat was sent whose answer has not come yet, by sequence number."""
-        self._heartbeat_at = _NOW
-        self._blocked_until = _NOW
+        self._heartbeat_at = _AT_ONCE
+        self._blocked_until = _AT_ONCE
         self._asked_at = _NEVER
         self._term = 0
         self._lease: Lease | None = None
-        self._view_at = _NOW
+        self._view_at = _AT_ONCE
         self._view_ticket: Ticket | None = None
         self.welcome: wire.Welcome | None = None
         """What the coordinator said at the start of the present session; None while there is none."""
@@ -132,6 +111,7 @@ class Conversation:
         self.following = False
         """Whether `view` is kept up to date, with GET_VIEW after every gap."""
         self.commands_seen = 0
+        """The number of the last command that was taken."""
 
     # ---- what the driver's owner says
 
@@ -139,29 +119,27 @@ class Conversation:
         """Begin a request. What cannot be sent at all ends its ticket before this returns."""
         ticket = Ticket(msgspec.structs.replace(message, seq=next(self._seqs)), on_done)
         if self.failure is not None:
-            _end(ticket, error=self.failure)
-        elif len(self._tickets) >= self._outstanding_max:
-            _end(
-                ticket,
+            ticket.end(error=self.failure)
+        elif len(self._requests) >= self._outstanding_max:
+            ticket.end(
                 error=ResourceExhaustedError(
                     f"{self._outstanding_max} requests are unanswered, which is the limit: wait for some of them first"
-                ),
+                )
             )
         else:
             try:
-                _check(ticket.message)
+                check_request(ticket.message)
             except InvalidArgumentError as error:
-                _end(ticket, error=error)
+                ticket.end(error=error)
             else:
-                self._tickets[ticket.message.seq] = ticket
-                self._schedule(ticket, _NOW)
+                self._requests.add(ticket)
         return ticket
 
     def cancel(self, ticket: Ticket) -> bool:
         """Forget a request; False if it has ended already. The coordinator may carry it out all the same."""
         if ticket.done:
             return False
-        del self._tickets[ticket.message.seq]
+        self._requests.pop(ticket.message.seq)
         ticket.done = ticket.cancelled = True
         return True
 
@@ -170,10 +148,8 @@ class Conversation:
         if self.failure is not None:
             return
         self.failure = error
-        tickets, self._tickets = list(self._tickets.values()), {}
-        self._due.clear()
-        for ticket in tickets:
-            _end(ticket, error=error)
+        for ticket in self._requests.clear():
+            ticket.end(error=error)
 
     # ---- what the driver does
 
@@ -184,10 +160,11 @@ class Conversation:
         if self.welcome is None or not self.introduced:
             messages = self._opening_messages(now)
         else:
+            welcome = self.welcome
             self._ask_for_view(now)
-            messages = self._due_requests(now, self.welcome)
+            messages = [self._addressed(ticket.message, welcome) for ticket in self._requests.take_due(now)]
             if self._heartbeat is not None and now >= self._heartbeat_at:
-                messages.append(self._beat(now, self.welcome, self._heartbeat()))
+                messages.append(self._beat(now, welcome, self._heartbeat()))
         if messages:
             self._asked_at = min(self._asked_at, now)
         return messages
@@ -196,11 +173,11 @@ class Conversation:
         """Take back what the socket had no room for; nothing goes out for a moment, and the order stays."""
         self._blocked_until = now + _UNSENT_S
         if message.seq == self._opening.seq:
-            self._opening.send_at, self._opening.interval_s = _NOW, _OPENING_FIRST_S
+            self._opening.send_at, self._opening.interval_s = _AT_ONCE, _OPENING_FIRST_S
         elif self._heartbeats.pop(message.seq, None) is not None:
-            self._heartbeat_at = _NOW
-        elif (ticket := self._tickets.get(message.seq)) is not None:
-            self._schedule(ticket, _NOW)
+            self._heartbeat_at = _AT_ONCE
+        else:
+            self._requests.again(message.seq)
 
     def next_due(self, now: float) -> float:
         """Return when `outgoing` has something to return, as far as is known now; infinity if nothing is waiting."""
@@ -209,9 +186,7 @@ class Conversation:
         if not self.introduced:
             due = self._opening.send_at
         else:
-            while self._due and self._is_past(self._due[0]):
-                heapq.heappop(self._due)
-            due = self._due[0][0] if self._due else _NEVER
+            due = self._requests.next_due()
             if self._heartbeat is not None:
                 due = min(due, self._heartbeat_at)
             if self._wants_view():
@@ -226,8 +201,7 @@ class Conversation:
         if isinstance(reply, wire.Welcome):
             self._take_welcome(reply, now)
         elif isinstance(reply, wire.ErrorReply) and reply.code == "unknown_session":
-            # About this session, and not a late word about the one before.
-            if self.welcome is not None and reply.session == self.welcome.session:
+            if self._is_of_this_session(reply):
                 self.start_over(now)
         elif reply.seq == 0:
             if isinstance(reply, wire.ErrorReply):
@@ -269,12 +243,12 @@ class Conversation:
     @property
     def outstanding(self) -> int:
         """How many requests are unanswered."""
-        return len(self._tickets)
+        return len(self._requests)
 
     @property
     def commit_deadline(self) -> float:
         """Until when this client may commit without hearing more, on the driver's clock: two thirds of its lease."""
-        return _NOW if self._lease is None else self._lease.commit_deadline
+        return _AT_ONCE if self._lease is None else self._lease.commit_deadline
 
     def unanswered_s(self, now: float) -> float:
         """Return for how long the coordinator has said nothing although it was asked."""
@@ -296,7 +270,7 @@ class Conversation:
             message = self._hello if self.welcome is None or self._introduce is None else self._introduce()
             opening.message = msgspec.structs.replace(message, seq=opening.seq)
             try:
-                _check(opening.message)
+                check_request(opening.message)
             except InvalidArgumentError as error:
                 self.stop(error)
                 return []
@@ -313,51 +287,32 @@ class Conversation:
         self.view.begin(reply.term, reply.broadcast_seq)
         self._lease = Lease.grant(self._opening.sent_at, reply.lease_s)
         if self._introduce is None:
-            self._become_ready(now)
+            self._become_ready(reply, now)
         else:
-            self._opening = _Opening(next(self._seqs))
+            self._opening = _Opening(next(self._seqs), interval_s=self._opening.interval_s)
 
     def _take_introduction(self, reply: wire.Reply, now: float) -> None:
         if self.introduced:
             return  # the answer to one that was sent twice
         if isinstance(reply, wire.ErrorReply):
-            error = _error(reply)
+            error = error_of(reply)
             if error.retryable:
                 interval_s = self._opening.interval_s
                 self._open(now + self._jitter(interval_s), interval_s)
             else:
                 self.stop(error)
-            return
-        if self.welcome is None:
-            return
-        self._renew(self._opening.sent_at)
-        if self._on_introduced is not None:
-            self._on_introduced(reply)
-        self._become_ready(now)
+        elif self.welcome is not None:
+            self._renew(self._opening.sent_at)
+            if self._on_introduced is not None:
+                self._on_introduced(reply)
+            self._become_ready(self.welcome, now)
 
-    def _become_ready(self, now: float) -> None:
+    def _become_ready(self, welcome: wire.Welcome, now: float) -> None:
         self.introduced = True
-        self._due.clear()
-        for ticket in self._tickets.values():
-            ticket.interval_s = _RETRY_FIRST_S
-            self._schedule(ticket, _NOW)
-        if self.welcome is not None:
-            self._heartbeat_at = now + self._random.uniform(0.0, min(self.welcome.heartbeat_s, 1.0))
+        self._requests.again_all()
+        self._heartbeat_at = now + self._random.uniform(0.0, min(welcome.heartbeat_s, 1.0))
 
     # ---- the session
-
-    def _due_requests(self, now: float, welcome: wire.Welcome) -> list[Any]:
-        messages = []
-        while self._due and self._due[0][0] <= now:
-            entry = heapq.heappop(self._due)
-            if self._is_past(entry):
-                continue
-            ticket = self._tickets[entry[1]]
-            messages.append(self._addressed(ticket.message, welcome))
-            ticket.sent_at = min(ticket.sent_at, now)
-            self._schedule(ticket, now + self._jitter(ticket.interval_s))
-            ticket.interval_s = min(ticket.interval_s * 2, _RETRY_MAX_S)
-        return messages
 
     def _beat(self, now: float, welcome: wire.Welcome, heartbeat: wire.Heartbeat) -> Any:
         self._heartbeat_at = now + welcome.heartbeat_s
@@ -367,32 +322,24 @@ class Conversation:
         self._heartbeats[seq] = now
         return self._addressed(msgspec.structs.replace(heartbeat, seq=seq), welcome)
 
-    def _addressed(self, message: Any, welcome: wire.Welcome) -> Any:
-        header: dict[str, Any] = {"session": welcome.session, "term": welcome.term, "job": welcome.job}
-        if isinstance(message, wire.Heartbeat):
-            header["commands_seen"] = self.commands_seen
-        return msgspec.structs.replace(message, **header)
-
     def _take_answer(self, reply: wire.Reply, now: float) -> None:
-        sent_at = self._heartbeats.pop(reply.seq, None)
-        ticket = self._tickets.pop(reply.seq, None)
-        if ticket is not None:
-            sent_at = ticket.sent_at
+        beaten_at = self._heartbeats.pop(reply.seq, None)
+        ticket = self._requests.pop(reply.seq)
+        sent_at = beaten_at if ticket is None else ticket.sent_at
         if isinstance(reply, wire.ErrorReply):
-            self._take_error(reply, now, of_heartbeat=ticket is None and sent_at is not None)
-        elif sent_at is not None and self.welcome is not None and reply.session == self.welcome.session:
+            self._take_error(reply, now, of_heartbeat=beaten_at is not None)
+        elif sent_at is not None and self._is_of_this_session(reply):
             self._renew(sent_at)
         if isinstance(reply, wire.HeartbeatAck):
             self._take_commands(reply)
         if ticket is not None:
-            _end(ticket, reply=reply)
+            ticket.end(reply=reply)
 
     def _take_error(self, reply: wire.ErrorReply, now: float, *, of_heartbeat: bool) -> None:
         if of_heartbeat:
             log.warning("heartbeat: %s", reply.message)
         given_up = reply.code == "fenced" or (of_heartbeat and reply.code in _GIVEN_UP)
-        ours = self.welcome is not None and reply.session == self.welcome.session
-        if given_up and ours and self._introduce is not None:
+        if given_up and self._introduce is not None and self._is_of_this_session(reply):
             # Register again; the caller learns from its error that what it had not committed is void.
             self.start_over(now)
 
@@ -402,13 +349,13 @@ class Conversation:
             if number > self.commands_seen:
                 self.commands_seen = number
                 # What was seen is told at once, so that it is not repeated for long.
-                self._heartbeat_at = _NOW
+                self._heartbeat_at = _AT_ONCE
                 if self._on_command is not None:
                     self._on_command(command)
 
     def _ask_for_view(self, now: float) -> None:
         if self._wants_view() and now >= self._view_at:
-            self._view_at = now + _RETRY_FIRST_S
+            self._view_at = now + _VIEW_S
             ticket = self.submit(wire.GetView(), self._take_view)
             self._view_ticket = None if ticket.done else ticket
 
@@ -422,59 +369,20 @@ class Conversation:
 
     # ---- small things
 
+    def _is_of_this_session(self, reply: wire.Reply) -> bool:
+        """Whether it is about this session, and not a late word about an earlier one."""
+        return self.welcome is not None and reply.session == self.welcome.session
+
     def _renew(self, sent_at: float) -> None:
         if self._lease is not None and sent_at < _NEVER:
             self._lease = self._lease.renew(sent_at)
 
-    def _schedule(self, ticket: Ticket, at: float) -> None:
-        ticket.send_at = at
-        heapq.heappush(self._due, (at, ticket.message.seq))
-
-    def _is_past(self, entry: tuple[float, int]) -> bool:
-        ticket = self._tickets.get(entry[1])
-        return ticket is None or ticket.send_at != entry[0]
-
     def _jitter(self, seconds: float) -> float:
         return seconds * self._random.uniform(0.8, 1.2)
 
-
-def _end(ticket: Ticket, *, reply: wire.Reply | None = None, error: StrataError | None = None) -> None:
-    ticket.done = True
-    if isinstance(reply, wire.ErrorReply):
-        ticket.error = _error(reply)
-    else:
-        ticket.reply, ticket.error = reply, error
-    if ticket.on_done is not None:
-        ticket.on_done(ticket)
-
-
-def _check(message: wire.Request) -> None:
-    """Refuse here what the coordinator could not read, so that the caller learns of it at once."""
-    tag = message.__struct_config__.tag
-    try:
-        data = encode(message)
-    except (TypeError, OverflowError, UnicodeEncodeError) as error:
-        raise InvalidArgumentError(f"{tag} cannot be sent: {error}") from None
-    if len(data) + _HEADER_MAX > MAX_REQUEST_BYTES:
-        raise InvalidArgumentError(
-            f"{tag} takes {len(data)} bytes, the limit is {MAX_REQUEST_BYTES - _HEADER_MAX}: "
-            "send less metadata or fewer ranges"
-        )
-    try:
-        decode_request(data)
-    except ProtocolError as error:
-        # On the wire a field is a position behind the tag; to the caller it is a name.
-        fields = message.__struct_fields__
-        told = re.sub(r"\$\[(\d+)\]", lambda at: fields[int(at[1]) - 1], str(error))
-        raise InvalidArgumentError(f"{tag} cannot be sent: {told}") from None
-
-
-def _error(reply: wire.ErrorReply) -> StrataError:
-    return from_wire(
-        reply.code,
-        reply.message,
-        missing=tuple(reply.missing),
-        generation=reply.generation,
-        joined=tuple(reply.joined),
-        left=tuple(reply.left),
-    )
+    def _addressed(self, message: Any, welcome: wire.Welcome) -> Any:
+        """Return the message with the header of the present session."""
+        header: dict[str, Any] = {"session": welcome.session, "term": welcome.term, "job": welcome.job}
+        if isinstance(message, wire.Heartbeat):
+            header["commands_seen"] = self.commands_seen
+        return msgspec.structs.replace(message, **header)

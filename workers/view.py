@@ -31,6 +31,19 @@ class Cluster:
     latest_checkpoint: wire.CheckpointSummary | None
     commit_index: int
 
+    @classmethod
+    def of(cls, view: wire.View) -> Cluster:
+        """Return the state that a snapshot tells."""
+        return cls(
+            term=view.term,
+            generation=view.generation,
+            epoch=view.epoch,
+            formed=view.formed,
+            members=tuple(view.members),
+            latest_checkpoint=view.checkpoints[0] if view.checkpoints else None,
+            commit_index=view.commit_index,
+        )
+
     @property
     def digest(self) -> int:
         """What the coordinator's broadcasts say of this state."""
@@ -89,15 +102,7 @@ class ClusterView:
         """Take a snapshot; one that is older than what is known changes nothing."""
         if not self._enter(view.term) or view.broadcast_seq < self._seq:
             return
-        self._cluster = Cluster(
-            term=view.term,
-            generation=view.generation,
-            epoch=view.epoch,
-            formed=view.formed,
-            members=tuple(view.members),
-            latest_checkpoint=view.checkpoints[0] if view.checkpoints else None,
-            commit_index=view.commit_index,
-        )
+        self._cluster = Cluster.of(view)
         self._seq = view.broadcast_seq
         self._newest = max(self._newest, self._seq)
         self._advance()

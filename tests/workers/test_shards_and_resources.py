@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.workers.identity import WorkerIdentity
+from strata_zmq.workers.operations import dataset_request
 from strata_zmq.workers.resources import ResourceMeter, count_gpus
-from strata_zmq.workers.session import WorkerIdentity, dataset_request
 from strata_zmq.workers.shards import Shard, make_shard
 
 
