@@ -88,6 +88,9 @@ def run(
         Literal["auto", "live", "plain", "off"], typer.Option(help="auto: live on a terminal, plain lines elsewhere.")
     ] = "auto",
     progress_interval: Annotated[float, typer.Option(help="Seconds between plain lines.")] = 10.0,
+    relay: Annotated[
+        bool, typer.Option("--agent/--no-agent", help="Workers share one connection to the coordinator.")
+    ] = True,
 ) -> int:
     """Run a job on this machine: a coordinator, storage writers and N workers."""
     from strata_zmq.workers.launcher.job import Limits
@@ -111,6 +114,74 @@ def run(
         progress=progress,
         progress_interval_s=progress_interval,
         limits=Limits(worker_restarts=max_restarts, grace_s=grace),
+        relay=relay,
+    )
+    return Supervisor(options).run()
+
+
+@app.command(context_settings=_SCRIPT)
+def agent(
+    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="A training script (with -m: a module).")],
+    args: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its arguments.", show_default=False)
+    ] = None,
+    coordinator_url: Annotated[
+        str, typer.Option("--coordinator", envvar="COORDINATOR_URL", help="host:port of the job's coordinator.")
+    ] = "localhost:50051",
+    workers: Annotated[int, typer.Option("-n", "--workers", help="Worker processes on this host.")] = 1,
+    module: Annotated[bool, typer.Option("-m", "--module", help="SCRIPT is a module, as in python -m.")] = False,
+    writers: Annotated[int, typer.Option(help="Storage writer processes on this host.")] = 0,
+    advertise: Annotated[
+        str, typer.Option(help="How other hosts reach this one's writers.", show_default=False, metavar="HOST")
+    ] = "",
+    host_name: Annotated[
+        str, typer.Option(help="Workers are named HOST-0, HOST-1, ...; by default the machine's.", show_default=False)
+    ] = "",
+    first_rank: Annotated[int, typer.Option(help="RANK of the first worker here.")] = 0,
+    world_size: Annotated[
+        int, typer.Option(help="WORLD_SIZE; by default up to this host's last RANK.", show_default=False)
+    ] = 0,
+    max_restarts: Annotated[int, typer.Option(help="Restarts of each worker before this host gives up.")] = 3,
+    run_dir: Annotated[Path | None, typer.Option(help="Keep logs here.", show_default=False)] = None,
+    checkpoint_path: Annotated[
+        Path | None,
+        typer.Option(help="Where checkpoints go, the same storage on every host.", show_default=False),
+    ] = None,
+    job: Annotated[str, typer.Option(help="Refuse to work for any other job.", show_default=False)] = "",
+    grace: Annotated[float, typer.Option(help="Seconds that workers get to end themselves.")] = 10.0,
+    progress: Annotated[
+        Literal["auto", "live", "plain", "off"], typer.Option(help="auto: live on a terminal, plain lines elsewhere.")
+    ] = "auto",
+    progress_interval: Annotated[float, typer.Option(help="Seconds between plain lines.")] = 10.0,
+    relay: Annotated[
+        bool, typer.Option("--relay/--no-relay", help="Workers share one connection to the coordinator.")
+    ] = True,
+) -> int:
+    """Run this host's workers of a job whose coordinator runs elsewhere."""
+    from socket import gethostname
+
+    from strata_zmq.workers.launcher.job import Limits
+    from strata_zmq.workers.launcher.options import RunOptions
+    from strata_zmq.workers.launcher.supervisor import Supervisor
+
+    options = RunOptions(
+        script=script,
+        args=tuple(args or ()),
+        module=module,
+        workers=workers,
+        writers=writers,
+        run_dir=run_dir,
+        checkpoint_path=checkpoint_path,
+        job=job,
+        progress=progress,
+        progress_interval_s=progress_interval,
+        limits=Limits(worker_restarts=max_restarts, grace_s=grace),
+        relay=relay,
+        coordinator_url=coordinator_url,
+        host=host_name or gethostname(),
+        first_rank=first_rank,
+        world_size=world_size,
+        advertise=advertise,
     )
     return Supervisor(options).run()
 

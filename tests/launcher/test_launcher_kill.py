@@ -89,7 +89,7 @@ def test_a_killed_warden_is_replaced_and_the_new_one_knows_everything(launch, sc
 def test_a_job_goes_on_after_kill_9_of(launch, script, eventually, tmp_path, part) -> None:
     run = launch("-n", 3, script(TRAIN))
     eventually(lambda: "with 3" in run.out, 30, message=run)
-    eventually(lambda: len(run.processes()) == 6, message=run)
+    eventually(lambda: len(run.processes()) == 7, message=run)
     if part == "worker":
         text = next(line for line in run.out.splitlines() if line.startswith("[worker-1] life 0 pid"))
         victim = int(text.split()[-1])

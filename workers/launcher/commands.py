@@ -18,10 +18,14 @@ __all__ = ["Commands", "Endpoints"]
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the coordinator listens: `tcp://127.0.0.1:50051` or `ipc:///path`, for requests and for broadcasts."""
+    """Where the coordinator listens: `tcp://127.0.0.1:50051` or `ipc:///path`, for requests and for broadcasts.
+
+    `agent` is where the host's relay does, empty without one.
+    """
 
     control: str
-    broadcast: str
+    broadcast: str = ""
+    agent: str = ""
 
 
 def _coordinator(endpoints: Endpoints, journal: Path, options: RunOptions) -> list[str]:
@@ -34,10 +38,18 @@ def _coordinator(endpoints: Endpoints, journal: Path, options: RunOptions) -> li
     ]
 
 
-def _writer(coordinator_url: str, path: Path, writer_id: str) -> list[str]:
+def _writer(coordinator_url: str, path: Path, writer_id: str, options: RunOptions) -> list[str]:
+    beyond = ("--listen", "0.0.0.0:0", "--advertise", options.advertise) if options.advertise else ()
     return [
         *(sys.executable, "-m", "strata_zmq.workers", "writer", "--coordinator-url", coordinator_url),
-        *("--path", str(path), "--writer-id", writer_id, "--ready-fd", Child.READY_FD),
+        *("--path", str(path), "--writer-id", writer_id, "--ready-fd", Child.READY_FD, *beyond),
+    ]
+
+
+def _relay(coordinator_url: str, listen: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "strata_zmq.workers", "relay", "--coordinator-url", coordinator_url),
+        *("--listen", listen, "--ready-fd", Child.READY_FD),
     ]
 
 
@@ -51,5 +63,6 @@ class Commands:
     """One builder of an argument list per role; `Child.READY_FD` stands for the number of the ready pipe."""
 
     coordinator: Callable[[Endpoints, Path, RunOptions], list[str]] = _coordinator
-    writer: Callable[[str, Path, str], list[str]] = _writer
+    writer: Callable[[str, Path, str, RunOptions], list[str]] = _writer
+    relay: Callable[[str, str], list[str]] = _relay
     worker: Callable[[RunOptions], list[str]] = _worker

@@ -9,14 +9,19 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["common_environment", "coordinator_environment", "worker_environment"]
+from .commands import Endpoints
+from .options import RunOptions
+
+__all__ = ["common_environment", "coordinator_environment", "supervisor_token", "worker_environment"]
 
 _TOKEN = "STRATA_SUPERVISOR_TOKEN"  # noqa: S105 - the variable's name
+# Of another run around this one: its relay knows nothing of this one's coordinator.
+_OUTER = {_TOKEN, "STRATA_AGENT_URL"}
 
 
 def common_environment(job: str, run_dir: Path, store: Path) -> dict[str, str]:
     """Return what every process of a run gets, on top of the supervisor's own environment."""
-    env = {name: value for name, value in os.environ.items() if name != _TOKEN}
+    env = {name: value for name, value in os.environ.items() if name not in _OUTER}
     env.setdefault("PYTHONUNBUFFERED", "1")  # lines show when they are printed, also through a pipe
     return env | {
         "STRATA_JOB": job,
@@ -26,21 +31,29 @@ def common_environment(job: str, run_dir: Path, store: Path) -> dict[str, str]:
     }
 
 
+def supervisor_token() -> str:
+    """Return the token that lets this process report deaths to a coordinator that it has not started, or nothing."""
+    return os.environ.get(_TOKEN, "")
+
+
 def coordinator_environment(common: Mapping[str, str], token: str) -> dict[str, str]:
     """Return the coordinator's environment: only it and the supervisor know the token that may report deaths."""
     return dict(common) | {_TOKEN: token}
 
 
 def worker_environment(
-    common: Mapping[str, str], *, url: str, rank: int, world_size: int, restarts: int
+    common: Mapping[str, str], endpoints: Endpoints, options: RunOptions, *, worker_id: str, index: int, restarts: int
 ) -> dict[str, str]:
-    """Return one worker's environment; all workers are on this host, so that local and global ranks are the same."""
-    return dict(common) | {
-        "COORDINATOR_URL": url,
-        "WORKER_ID": f"worker-{rank}",
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_WORLD_SIZE": str(world_size),
+    """Return the environment of this host's worker number `index`."""
+    env = dict(common) | {
+        "COORDINATOR_URL": endpoints.control,
+        "WORKER_ID": worker_id,
+        "RANK": str(options.first_rank + index),
+        "LOCAL_RANK": str(index),
+        "WORLD_SIZE": str(options.world_size or options.first_rank + options.workers),
+        "LOCAL_WORLD_SIZE": str(options.workers),
         "STRATA_RESTARTS": str(restarts),
     }
+    if endpoints.agent:
+        env["STRATA_AGENT_URL"] = endpoints.agent
+    return env

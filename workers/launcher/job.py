@@ -13,8 +13,12 @@ from typing import Literal
 
 __all__ = ["Effect", "Finish", "Job", "Limits", "Member", "Phase", "Report", "Say", "Signal", "Spawn", "exit_code"]
 
-Role = Literal["coordinator", "writer", "worker"]
+Role = Literal["coordinator", "writer", "relay", "worker"]
+Stage = tuple[Role, ...]
 Ladder = tuple[tuple[signal.Signals, float], ...]
+
+# In this order they start; each stage ends after those behind it. A relay outlives the workers that speak through it.
+_STAGES: tuple[Stage, ...] = (("coordinator",), ("writer", "relay"), ("worker",))
 
 
 class Phase(Enum):
@@ -32,7 +36,7 @@ class MemberState(Enum):
     ABSENT = "absent"
     STARTING = "starting"
     UP = "up"
-    LOST = "lost"  # dead; its restart waits until the coordinator has been told
+    LOST = "lost"  # dead; its restart waits: a worker's until the coordinator knows, a relay's for a while
     DONE = "done"
     FAILED = "failed"
 
@@ -49,6 +53,8 @@ class Limits:
     drain_s: float = 15.0  # more than a writer takes by itself
     terminate_s: float = 3.0
     kill_s: float = 5.0
+    relay_wait_s: float = 0.5  # before a relay's first restart; doubles with each
+    relay_wait_max_s: float = 30.0
 
 
 @dataclass(slots=True)
@@ -129,31 +135,40 @@ def describe_exit(code: int) -> str:
 
 @dataclass(slots=True)
 class Job:
-    """The state of one run. Each method takes one event and returns what has to be done, in order."""
+    """The state of one run. Each method takes one event and returns what has to be done, in order.
+
+    A run of its own has a coordinator; a host's part of a larger one has a `host`, which its members are named after.
+    `unreported_s` is 0 where deaths are reported; else the seconds after which the coordinator knows by itself.
+    """
 
     workers: int
     writers: int
     limits: Limits = field(default_factory=Limits)
+    coordinator: bool = True
+    relay: bool = False
+    host: str = ""
+    unreported_s: float = 0.0
     phase: Phase = Phase.STARTING
     members: dict[str, Member] = field(default_factory=dict)
     code: int = 0
     outcome: str = ""
     _signals: int = 0
-    _ladders: dict[Role, Ladder] = field(default_factory=dict)
-    _stage: Role | None = None
+    _ladders: dict[Stage, Ladder] = field(default_factory=dict)
+    _stage: Stage | None = None
     _rung: int = 0
     _rung_deadline: float | None = None
 
     def __post_init__(self) -> None:
-        names: list[tuple[Role, int]] = [("coordinator", 0)]
-        names += [("writer", index) for index in range(self.writers)]
-        names += [("worker", index) for index in range(self.workers)]
-        for role, index in names:
-            name = role if role == "coordinator" else f"{role}-{index}"
+        writer = f"{self.host}-writer" if self.host else "writer"
+        names: list[tuple[str, Role, int]] = [("coordinator", "coordinator", 0)] * self.coordinator
+        names += [(f"{writer}-{index}", "writer", index) for index in range(self.writers)]
+        names += [("relay", "relay", 0)] * self.relay
+        names += [(f"{self.host or 'worker'}-{index}", "worker", index) for index in range(self.workers)]
+        for name, role, index in names:
             self.members[name] = Member(name=name, role=role, index=index)
 
     def begin(self, now: float) -> list[Effect]:
-        """Start the coordinator; writers and workers follow as those before them are ready."""
+        """Start the coordinator; writers, the relay and workers follow as those before them are ready."""
         return self._advance(now)
 
     def ready(self, name: str, now: float) -> list[Effect]:
@@ -173,12 +188,14 @@ class Job:
             return self._advance(now)
         if member.role == "worker":
             return self._worker_exited(member, code, now)
+        if member.role == "relay":
+            return self._relay_exited(member, code, now)
         return self._service_exited(member, code, now)
 
     def reported(self, name: str, now: float) -> list[Effect]:
         """Take in that the coordinator knows of a worker's death (or could not be told): restart it."""
         member = self.members[name]
-        if self.phase is not Phase.RUNNING or member.state is not MemberState.LOST:
+        if self.phase is not Phase.RUNNING or member.role != "worker" or member.state is not MemberState.LOST:
             return []
         return [self._spawn(member, now)]
 
@@ -213,10 +230,13 @@ class Job:
             if member.state is MemberState.STARTING:
                 member.reason = f"was not ready within {self.limits.ready_s:g} s"
                 effects.append(Signal(member.name, signal.SIGKILL))
+            elif member.role == "relay":
+                effects.append(self._spawn(member, now))
             elif member.state is MemberState.LOST:
-                effects.append(
-                    Say(f"the coordinator has not confirmed the loss of {member.name}; restarting it anyway")
-                )
+                if not self.unreported_s:
+                    effects.append(
+                        Say(f"the coordinator has not confirmed the loss of {member.name}; restarting it anyway")
+                    )
                 effects += self.reported(member.name, now)
         if self._rung_deadline is not None and now >= self._rung_deadline:
             effects += self._climb(now)
@@ -233,17 +253,30 @@ class Job:
 
     def _worker_exited(self, member: Member, code: int, now: float) -> list[Effect]:
         story = describe_exit(code)
+        report: list[Effect] = [] if self.unreported_s else [Report(member.name, story)]
         if code == 0:
             member.state = MemberState.DONE
-            return [Report(member.name, story), *self._advance(now)]
-        report = Report(member.name, story)
+            return [*report, *self._advance(now)]
         if member.restarts < self.limits.worker_restarts:
-            member.state, member.deadline = MemberState.LOST, now + self.limits.report_s
+            member.state, member.deadline = MemberState.LOST, now + (self.unreported_s or self.limits.report_s)
             left = self.limits.worker_restarts - member.restarts - 1
-            return [report, Say(f"{member.name} {story}; restarting it ({left} more {_restarts(left)} allowed)")]
+            when = f" in {self.unreported_s:g} s, when its lease has ended" * bool(self.unreported_s)
+            return [*report, Say(f"{member.name} {story}; restarting it{when} ({left} more {_restarts(left)} allowed)")]
         member.state = MemberState.FAILED
         reason = f"{member.name} {story} after {member.restarts} restarts"
-        return [report, Say(f"{reason}; stopping the others"), *self._end(exit_code(code), reason, now)]
+        return [*report, Say(f"{reason}; stopping the others"), *self._end(exit_code(code), reason, now)]
+
+    def _relay_exited(self, member: Member, code: int, now: float) -> list[Effect]:
+        """Go on without a relay: workers speak to the coordinator themselves until there is one."""
+        story = member.reason or describe_exit(code)
+        member.reason = ""
+        direct = "workers speak to the coordinator themselves"
+        if not member.ever_ready:
+            member.state = MemberState.FAILED
+            return [Say(f"the relay did not start: it {story}; {direct}"), *self._advance(now)]
+        wait_s = min(self.limits.relay_wait_s * 2.0 ** min(member.restarts, 20), self.limits.relay_wait_max_s)
+        member.state, member.deadline = MemberState.LOST, now + wait_s
+        return [Say(f"the relay {story}; restarting it in {wait_s:g} s, until then {direct}"), *self._advance(now)]
 
     def _service_exited(self, member: Member, code: int, now: float) -> list[Effect]:
         story = member.reason or describe_exit(code)
@@ -270,8 +303,8 @@ class Job:
 
     # ---- the order of starting and ending ------------------------------------------------------------------------
 
-    def _of(self, role: Role) -> list[Member]:
-        return [member for member in self.members.values() if member.role == role]
+    def _of(self, *roles: Role) -> list[Member]:
+        return [member for member in self.members.values() if member.role in roles]
 
     def _advance(self, now: float) -> list[Effect]:
         if self.phase is Phase.STARTING:
@@ -285,24 +318,30 @@ class Job:
         return []
 
     def _start_next(self, now: float) -> list[Effect]:
-        for role in ("coordinator", "writer", "worker"):
-            members = self._of(role)
-            if role == "worker":
-                self.phase = Phase.RUNNING
-                return [self._spawn(member, now) for member in members]
+        *services, workers = _STAGES
+        for stage in services:
+            members = self._of(*stage)
             if any(member.state is MemberState.ABSENT for member in members):
                 return [self._spawn(member, now) for member in members]
-            if not all(member.state is MemberState.UP for member in members):
+            if any(self._holds_up(member) for member in members):
                 return []
-        return []
+        self.phase = Phase.RUNNING
+        return [self._spawn(member, now) for member in self._of(*workers)]
+
+    @staticmethod
+    def _holds_up(member: Member) -> bool:
+        """Whether what comes after this service has to wait for it; a relay is waited for once."""
+        if member.role == "relay":
+            return member.state is MemberState.STARTING and not member.ever_ready
+        return member.state is not MemberState.UP
 
     def _end(self, code: int, outcome: str, now: float, workers: Ladder | None = None) -> list[Effect]:
         self.phase, self.code, self.outcome = Phase.ENDING, code, outcome
         kill = ((signal.SIGKILL, self.limits.kill_s),)
         self._ladders = {
-            "worker": (*(workers or ((signal.SIGTERM, self.limits.grace_s),)), *kill),
-            "writer": ((signal.SIGTERM, self.limits.drain_s), *kill),
-            "coordinator": ((signal.SIGTERM, self.limits.terminate_s), *kill),
+            ("worker",): (*(workers or ((signal.SIGTERM, self.limits.grace_s),)), *kill),
+            ("writer", "relay"): ((signal.SIGTERM, self.limits.drain_s), *kill),
+            ("coordinator",): ((signal.SIGTERM, self.limits.terminate_s), *kill),
         }
         for member in self.members.values():
             member.deadline = None
@@ -312,12 +351,12 @@ class Job:
 
     def _end_next(self, now: float) -> list[Effect]:
         """Workers first, then the writers that drain what they sent, then the coordinator that records it."""
-        for role in ("worker", "writer", "coordinator"):
-            if not any(member.alive for member in self._of(role)):
+        for stage in reversed(_STAGES):
+            if not any(member.alive for member in self._of(*stage)):
                 continue
-            if role == self._stage:
+            if stage == self._stage:
                 return []
-            self._stage, self._rung, self._rung_deadline = role, -1, None
+            self._stage, self._rung, self._rung_deadline = stage, -1, None
             return self._climb(now)
         self.phase, self._rung_deadline = Phase.DONE, None
         return [Finish(self.code, self.outcome)]
@@ -328,7 +367,7 @@ class Job:
             return []
         self._rung += 1
         ladder = self._ladders[self._stage]
-        left = [member for member in self._of(self._stage) if member.alive]
+        left = [member for member in self._of(*self._stage) if member.alive]
         if self._rung < len(ladder):
             signum, wait_s = ladder[self._rung]
             self._rung_deadline = now + wait_s

@@ -12,12 +12,17 @@ from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from strata_zmq.errors import StrataError
 from strata_zmq.protocol.messages import GetStatus, ReportLost, Request, Status
 
-__all__ = ["Coordinator", "Link", "dial"]
+if TYPE_CHECKING:
+    from strata_zmq.workers.client import CoordinatorClient
+
+__all__ = ["Coordinator", "Link", "dial", "reach"]
+
+_REACH_S = 30.0
 
 
 class Coordinator(Protocol):
@@ -35,6 +40,16 @@ def dial(url: str, token: str) -> Coordinator:
     from strata_zmq.workers.client import CoordinatorClient
 
     return CoordinatorClient(url, role="supervisor", token=token)
+
+
+def reach(url: str, token: str, job: str) -> CoordinatorClient:
+    """Connect to a coordinator that runs elsewhere, and wait until it answers; raises its error, or UnavailableError.
+
+    Without a token the connection sees the job, and reports nobody.
+    """
+    from strata_zmq.workers.client import CoordinatorClient
+
+    return CoordinatorClient(url, role="supervisor" if token else "client", token=token, job=job).connect(_REACH_S)
 
 
 class Link:

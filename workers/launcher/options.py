@@ -1,4 +1,4 @@
-"""What a person asks of `strata run`, checked before anything is started.
+"""What a person asks of `strata run` or `strata agent`, checked before anything is started.
 
 Owns the limits and their messages; never starts or makes anything.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.transport.endpoints import parse_endpoint
 
 from .job import Limits
 
@@ -21,6 +22,7 @@ __all__ = ["MAX_WORKERS", "Progress", "RunOptions"]
 MAX_WORKERS = 1024
 MAX_WRITERS = 64
 _JOB = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 Progress = Literal["auto", "live", "plain", "off"]
 
@@ -29,7 +31,9 @@ Progress = Literal["auto", "live", "plain", "off"]
 class RunOptions:
     """One run: `workers` copies of a script (or, with `module`, of an importable module) with `args`.
 
-    `port` 0 takes free ports; it counts only with `tcp`. Raises InvalidArgumentError for what is outside its limits.
+    `port` 0 takes free ports; it counts only with `tcp`. With `coordinator_url` it is one host's part of a job whose
+    coordinator runs elsewhere: its members are named after `host`, its workers' RANK begins at `first_rank`, and its
+    writers tell others to reach them at `advertise`. Raises InvalidArgumentError for what is outside its limits.
     """
 
     script: str
@@ -48,6 +52,12 @@ class RunOptions:
     progress: Progress = "auto"
     progress_interval_s: float = 10.0
     limits: Limits = Limits()  # noqa: RUF009 - frozen
+    relay: bool = True
+    coordinator_url: str = ""
+    host: str = ""
+    first_rank: int = 0
+    world_size: int = 0
+    advertise: str = ""
 
     def __post_init__(self) -> None:
         _within("-n", self.workers, 1, MAX_WORKERS)
@@ -59,6 +69,15 @@ class RunOptions:
         _within("--keep", self.keep_count, 1, 1000)
         _within("--lease", self.lease_s, 0.1, 86_400)
         _within("--progress-interval", self.progress_interval_s, 0.1, 86_400)
+        _within("--first-rank", self.first_rank, 0, 1_000_000)
+        if self.world_size:
+            _within("--world-size", self.world_size, self.first_rank + self.workers, 2_000_000)
+        if self.coordinator_url:
+            parse_endpoint(self.coordinator_url, field="--coordinator")
+            if not _HOST.fullmatch(self.host):
+                raise InvalidArgumentError(
+                    f"--host-name {self.host!r}: use 1 to 100 of the characters A-Z a-z 0-9 _ . -"
+                )
         if self.job and not _JOB.fullmatch(self.job):
             raise InvalidArgumentError(f"--job {self.job!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ . -")
         if self.module:

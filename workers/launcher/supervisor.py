@@ -1,6 +1,7 @@
 """The shell around a job's decisions: one loop over processes, pipes, signals and deadlines that performs its effects.
 
-Owns the running of a whole job on one machine; never decides who is restarted or when a run has failed (job.py does).
+Owns the running of a whole job on one machine, or of a host's part of one; never decides who is restarted or when a run
+has failed (job.py does).
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
+from strata_zmq.transport.endpoints import parse_endpoint
 from strata_zmq.transport.sockets import raise_file_limit
 
 from .commands import Commands, Endpoints
 from .entry import complain
-from .environment import common_environment, coordinator_environment, worker_environment
+from .environment import common_environment, coordinator_environment, supervisor_token, worker_environment
 from .folders import make_folders
-from .job import Effect, Finish, Job, Phase, Report, Say, Signal, Spawn
-from .link import Coordinator, Link, dial
+from .job import Effect, Finish, Job, Member, Phase, Report, Say, Signal, Spawn
+from .link import Coordinator, Link, dial, reach
 from .logs import LogFiles, LogPump
 from .options import RunOptions
 from .output import STDERR, STDOUT, Output, on_terminal
@@ -44,7 +47,10 @@ _FILES, _FILES_PER_CHILD = 64, 6
 
 
 class Supervisor:
-    """Runs one job to its end. `commands` spells the children's command lines, `connect` reaches the coordinator."""
+    """Runs one job to its end, or a host's part of a job whose coordinator runs elsewhere.
+
+    `commands` spells the children's command lines, `connect` reaches a coordinator that is one of them.
+    """
 
     def __init__(
         self,
@@ -55,7 +61,14 @@ class Supervisor:
         self._options = options
         self._commands = commands or Commands()
         self._connect = connect
-        self._job = Job(options.workers, options.writers, options.limits)
+        self._job = Job(
+            options.workers,
+            options.writers,
+            options.limits,
+            coordinator=not options.coordinator_url,
+            relay=options.relay,
+            host=options.host,
+        )
         self._token = secrets.token_hex(16)
         self._live = options.progress == "live" or (options.progress == "auto" and on_terminal())
         self._plain = not self._live and options.progress != "off"
@@ -65,6 +78,7 @@ class Supervisor:
         self._pumps: set[LogPump] = set()
         self._paused = False
         self._link: Link | None = None
+        self._remote: Coordinator | None = None
         self._began = time.monotonic()
         self._poll_due = float("inf")
         self._line_due = self._began + options.progress_interval_s
@@ -79,6 +93,7 @@ class Supervisor:
         raise_file_limit(_FILES + _FILES_PER_CHILD * len(self._job.members))
         self._store = options.store().absolute()
         with ExitStack() as stack:
+            job_name = self._reach(stack)
             inbox = stack.enter_context(SignalInbox(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
             self._selector = stack.enter_context(selectors.DefaultSelector())
             self._selector.register(inbox, selectors.EVENT_READ, partial(self._on_signals, inbox))
@@ -100,19 +115,37 @@ class Supervisor:
             self._output.start()
             stack.callback(self._output.close, _FLUSH_S)
             stack.callback(self._close_link)
-            self._prepare()
+            self._prepare(job_name)
             self._loop()
             self._summarise()
         return self._job.code
 
-    def _prepare(self) -> None:
-        scratch, port = self._folders.scratch, self._options.port
-        if self._options.tcp:
+    def _reach(self, stack: ExitStack) -> str:
+        """Connect to a coordinator that runs elsewhere; return the job's name."""
+        options = self._options
+        if not options.coordinator_url:
+            return options.job_name
+        token = supervisor_token()
+        coordinator = reach(options.coordinator_url, token, options.job)
+        stack.callback(coordinator.close)
+        self._remote = coordinator
+        if not token:
+            self._job.unreported_s = coordinator.welcome.lease_s
+        return coordinator.welcome.job
+
+    def _prepare(self, job_name: str) -> None:
+        options, scratch, port = self._options, self._folders.scratch, self._options.port
+        agent = f"ipc://{scratch}/agent" if options.relay else ""
+        if self._remote is not None:
+            self._endpoints = Endpoints(parse_endpoint(options.coordinator_url), agent=agent)
+            self._link = Link(self._remote, self._wake.set)
+            self._poll_due = time.monotonic()
+        elif options.tcp:
             second = port + 1 if port else 0
-            self._endpoints = Endpoints(f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{second}")
+            self._endpoints = Endpoints(f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{second}", agent)
         else:
-            self._endpoints = Endpoints(f"ipc://{scratch}/control", f"ipc://{scratch}/broadcast")
-        self._common = common_environment(self._options.job_name, self._folders.run, self._store)
+            self._endpoints = Endpoints(f"ipc://{scratch}/control", f"ipc://{scratch}/broadcast", agent)
+        self._common = common_environment(job_name, self._folders.run, self._store)
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
@@ -172,7 +205,7 @@ class Supervisor:
 
     def _spawn(self, name: str, restarts: int) -> list[Effect]:
         member = self._job.members[name]
-        argv, env, death_signal = self._command(member.role, member.index, restarts)
+        argv, env, death_signal = self._command(member, restarts)
         try:
             child = Child(argv, env=env, warden=self._warden, death_signal=death_signal)
         except OSError as error:
@@ -192,18 +225,22 @@ class Supervisor:
                 self._selector.register(fd, selectors.EVENT_READ, partial(self._on_output, pump))
         return []
 
-    def _command(self, role: str, index: int, restarts: int) -> tuple[list[str], dict[str, str], signal.Signals]:
+    def _command(self, member: Member, restarts: int) -> tuple[list[str], dict[str, str], signal.Signals]:
         """Return a child's arguments, environment, and what it gets when this process dies."""
-        options, commands = self._options, self._commands
-        if role == "coordinator":
+        options, commands, endpoints = self._options, self._commands, self._endpoints
+        if member.role == "coordinator":
             journal = self._folders.run / "journal.sqlite"
-            argv = commands.coordinator(self._endpoints, journal, options)
+            argv = commands.coordinator(endpoints, journal, options)
             return argv, coordinator_environment(self._common, self._token), signal.SIGTERM
-        url = self._endpoints.control
-        if role == "writer":
+        if member.role == "writer":
             # SIGTERM: it drains what its workers have staged, for a bounded time.
-            return commands.writer(url, self._store, f"writer-{index}"), self._common, signal.SIGTERM
-        env = worker_environment(self._common, url=url, rank=index, world_size=options.workers, restarts=restarts)
+            argv = commands.writer(endpoints.control, self._store, member.name, options)
+            return argv, self._common, signal.SIGTERM
+        if member.role == "relay":
+            return commands.relay(endpoints.control, endpoints.agent), self._common, signal.SIGKILL
+        env = worker_environment(
+            self._common, endpoints, options, worker_id=member.name, index=member.index, restarts=restarts
+        )
         return commands.worker(options), env, signal.SIGKILL
 
     def _on_ready(self, name: str, fd: int) -> None:
@@ -218,7 +255,7 @@ class Supervisor:
         try:
             ready = json.loads(told)
             if name == "coordinator":
-                self._endpoints = Endpoints(ready["control"], ready["broadcast"])
+                self._endpoints = replace(self._endpoints, control=ready["control"], broadcast=ready["broadcast"])
         except (ValueError, KeyError, TypeError):
             self._say(f"{name} sent a ready line that is not understood: {told[:200]!r}")
             self._children[name].signal(signal.SIGKILL)
