@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from strata_zmq.errors import ProtocolError
 from strata_zmq.protocol.codec import encode
 from strata_zmq.protocol.messages import Arrive, Released
 
-from .session import Connection, Worker, checked
+from .session import Kind, Worker, checked
 from .wire import framed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["Arrivals"]
-
-Kind = TypeVar("Kind", bound=Connection)
 
 
 class Arrivals:

@@ -31,7 +31,7 @@ from strata_zmq.transport.sockets import CONTROL, connect, open_socket, raise_fi
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Connection", "Sockets", "Worker", "asked", "checked", "connected", "joined"]
+__all__ = ["Connection", "Kind", "Sockets", "Worker", "asked", "checked", "connected", "joined"]
 
 Sockets = list[zmq.Socket[bytes]]
 Expected = TypeVar("Expected", bound=Reply)
