@@ -5,6 +5,7 @@ One single-threaded loop owns both sockets and the journal; no reply leaves befo
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import time
@@ -35,6 +36,8 @@ log = logging.getLogger("strata.coordinator")
 
 POLL_MS = 50
 PULSE_S = 1.0
+GARBAGE_MIN = 50_000
+"""New objects that a step may leave behind before the garbage collector looks for cycles among them."""
 TOPICS = {"epoch": b"epoch", "rebalance": b"rebalance", "checkpoint": b"checkpoint", "tick": b"tick"}
 
 
@@ -70,6 +73,11 @@ class Server:
         try:
             self._perform(core.start(time.monotonic()))
             self._tell_log()
+            # What a start leaves lives as long as the process, and a step's messages go by their reference counts: the
+            # collector would look at all of it for nothing, in the middle of a step.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(GARBAGE_MIN)
             while not self._stopping:
                 batch = self._messages.drain() if poller.poll(POLL_MS) else []
                 now = time.monotonic()

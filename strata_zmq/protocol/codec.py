@@ -53,15 +53,25 @@ _downward: msgspec.msgpack.Decoder[Reply | Folded] = msgspec.msgpack.Decoder(Rep
 _envelopes: msgspec.msgpack.Decoder[_Envelope] = msgspec.msgpack.Decoder(_Envelope)
 
 encode = _encoder.encode
+# msgspec raises UnicodeDecodeError, which is a ValueError, outside its own exceptions.
+_BAD = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[Any], data: bytes, limit: int, what: str) -> Any:
     if len(data) > limit:
-        raise ProtocolError(f"{what} of {len(data)} bytes exceeds the limit of {limit}: send less per message")
+        raise _too_long(data, limit, what)
     try:
         return decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ProtocolError(f"{what} is not understood: {error}") from None
+    except _BAD as error:
+        raise _unreadable(error, what) from None
+
+
+def _too_long(data: bytes, limit: int, what: str) -> ProtocolError:
+    return ProtocolError(f"{what} of {len(data)} bytes exceeds the limit of {limit}: send less per message")
+
+
+def _unreadable(error: Exception, what: str) -> ProtocolError:
+    return ProtocolError(f"{what} is not understood: {error}")
 
 
 def decode_request(data: bytes) -> Request:
@@ -72,8 +82,13 @@ def decode_request(data: bytes) -> Request:
 
 def decode_upward(data: bytes) -> Request | Fold:
     """Return what a coordinator may be sent in one frame: a request, or an agent's envelope; raises ProtocolError."""
-    message: Request | Fold = _decode(_upward, data, MAX_REQUEST_BYTES, "request")
-    return message
+    # As _decode does, one call shorter: every message that a coordinator takes comes through here.
+    if len(data) > MAX_REQUEST_BYTES:
+        raise _too_long(data, MAX_REQUEST_BYTES, "request")
+    try:
+        return _upward.decode(data)
+    except _BAD as error:
+        raise _unreadable(error, "request") from None
 
 
 def around_address(template: Reply) -> tuple[bytes, bytes]:
