@@ -35,6 +35,14 @@ def run(
     initial_workers: Annotated[int, typer.Option(help="The first generation waits for this many.")] = 1,
     min_workers: Annotated[int, typer.Option(help="Later generations need at least this many.")] = 1,
     max_workers: Annotated[int, typer.Option(help="More are refused.")] = _DEFAULTS.max_workers,
+    fixed: Annotated[int, typer.Option(help="Exactly this many, from the first generation on; 0: elastic.")] = 0,
+    join_window_s: Annotated[
+        float, typer.Option(help="Newcomers within so many seconds make one new generation.")
+    ] = _DEFAULTS.join_window_s,
+    hang_s: Annotated[
+        float, typer.Option(help="Who is waited for and does not move for so long, hangs; 0: never.")
+    ] = _DEFAULTS.hang_s,
+    evict_hung: Annotated[bool, typer.Option("--evict-hung", help="Go on without a worker that hangs.")] = False,
     lease_s: Annotated[
         float, typer.Option(help="A silent worker is lost after this many seconds.")
     ] = _DEFAULTS.lease_s,
@@ -69,6 +77,10 @@ def run(
         initial_workers=initial_workers,
         min_workers=min_workers,
         max_workers=max_workers,
+        fixed=fixed,
+        join_window_s=join_window_s,
+        hang_s=hang_s,
+        evict_hung=evict_hung,
         lease_s=lease_s,
         heartbeat_s=min(_DEFAULTS.heartbeat_s, lease_s / 6) if heartbeat_s is None else heartbeat_s,
         keep_count=keep_count,

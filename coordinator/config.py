@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from strata_zmq.domain.names import check_name
 from strata_zmq.errors import InvalidArgumentError
@@ -26,6 +26,13 @@ class CoordinatorConfig:
     initial_workers: int = 1
     min_workers: int = 1
     max_workers: int = 10_000
+    fixed: int = 0
+    """The size of a job that is not elastic: initial, least and most workers at once; 0: the job is elastic."""
+    join_window_s: float = 0.1
+    """How long newcomers are gathered before the next generation forms."""
+    hang_s: float = 60.0
+    """A worker that others wait for and that does not move for so long hangs; 0: nobody looks."""
+    evict_hung: bool = False
     lease_s: float = 30.0
     heartbeat_s: float = 5.0
     keep_count: int = 5
@@ -33,6 +40,7 @@ class CoordinatorConfig:
     supervisor_token: str = field(default_factory=lambda: os.environ.get("STRATA_SUPERVISOR_TOKEN", ""), repr=False)
 
     def __post_init__(self) -> None:
+        self._fix_size()
         limits = dict.fromkeys(("initial_workers", "min_workers", "max_workers"), 1_000_000)
         # A storage writer registers with the list of what is kept, in one message.
         for name, limit in {**limits, "keep_count": 1000}.items():
@@ -47,12 +55,27 @@ class CoordinatorConfig:
             value = getattr(self, name)
             if not 0.05 <= value <= 86_400:
                 raise InvalidArgumentError(f"{name} is {value}: it takes 0.05 to 86400 seconds")
+        for name, limit_s in (("join_window_s", 60.0), ("hang_s", 86_400.0)):
+            if not 0 <= getattr(self, name) <= limit_s:
+                raise InvalidArgumentError(f"{name} is {getattr(self, name)}: it takes 0 to {limit_s:g} seconds")
         if self.heartbeat_s * 2 > self.lease_s:
             raise InvalidArgumentError(
                 f"heartbeat_s is {self.heartbeat_s} and lease_s {self.lease_s}: a lease needs at least two heartbeats"
             )
         for name, port in (("control", DEFAULT_CONTROL_PORT), ("broadcast", DEFAULT_BROADCAST_PORT)):
             object.__setattr__(self, name, parse_endpoint(getattr(self, name), field=name, default_port=port))
+
+    def _fix_size(self) -> None:
+        if not self.fixed:
+            return
+        elastic = {one.name: one.default for one in fields(self) if one.name.endswith("_workers")}
+        for name, default in elastic.items():
+            if getattr(self, name) not in {default, self.fixed}:
+                raise InvalidArgumentError(
+                    f"{name} is {getattr(self, name)} and fixed {self.fixed}: a job of a fixed size takes no other; "
+                    "leave one of them out"
+                )
+            object.__setattr__(self, name, self.fixed)
 
     @staticmethod
     def new_token() -> str:

@@ -47,6 +47,8 @@ class Router:
         # The method of the class below pyzmq's own: what it adds, for draft sockets, costs as much as the sending.
         self._send_frame = super(zmq.Socket, socket).send
         self._refuse = refuse
+        self.backlog = False
+        """Whether the last `drain` took as much as it may, so that more can be waiting."""
         self._folding = folding
 
     def drain(self) -> list[Received]:
@@ -57,6 +59,7 @@ class Router:
             try:
                 connection = receive(_DONTWAIT)
             except zmq.Again:
+                self.backlog = False
                 break
             # A frame knows whether more follow, and asking it costs less than asking the socket. It has to be asked
             # every time: the frame after a message of three would be taken for the name of the next one's sender.
@@ -75,6 +78,8 @@ class Router:
             except ProtocolError as error:
                 log.warning("refused a frame: %s", error)
                 self._send([(connection, encode(self._refuse(connection, error, seq_of(body))))])
+        else:
+            self.backlog = True
         return batch
 
     def send_all(self, outbox: Iterable[tuple[bytes, Reply] | Fanout]) -> None:

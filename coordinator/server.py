@@ -81,7 +81,7 @@ class Server:
             while not self._stopping:
                 batch = self._messages.drain() if poller.poll(POLL_MS) else []
                 now = time.monotonic()
-                self._perform(core.step(batch, now))
+                self._perform(core.step(batch, now, backlog=bool(batch) and self._messages.backlog))
                 if now >= pulse_at:
                     pulse_at = now + PULSE_S
                     self._publish(core.pulse())
@@ -109,6 +109,8 @@ class Server:
     def _perform(self, effects: Effects) -> None:
         if effects.records:
             self._journal.append(effects.records, self._core.history)
+        for note in effects.notes:
+            log.warning("%s", note)
         self._messages.send_all(effects.outbox)
         for broadcast in effects.broadcasts:
             self._publish(broadcast)
@@ -129,6 +131,9 @@ class Server:
             max_workers=config.max_workers,
             lease_s=config.lease_s,
             heartbeat_s=config.heartbeat_s,
+            join_window_s=config.join_window_s,
+            hang_s=config.hang_s,
+            evict_hung=config.evict_hung,
             keep_count=config.keep_count,
             supervisor_token=config.supervisor_token,
             broadcast_endpoint=self.broadcast_endpoint,

@@ -118,7 +118,7 @@ class Barriers:
             missing = barrier.missing(members)
             error = DeadlineExceededError(
                 f"barrier {key.name!r} step {key.step}: {len(barrier.arrivals)} of {barrier.expected} arrived, "
-                f"missing: {', '.join(missing[:20])}{', ...' if len(missing) > 20 else ''}",
+                f"missing: {self._rendezvous.describe_missing(missing)}",
                 missing=missing,
             )
             for worker in late:

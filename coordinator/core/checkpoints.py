@@ -201,6 +201,10 @@ class Checkpoints:
         newest = list(self._world.history.checkpoints.values())[::-1]
         self._world.reply(session, request.seq, CheckpointTaken, checkpoints=newest[: request.limit])
 
+    def waiters(self, checkpoint_id: str) -> tuple[int, float]:
+        """Return how many ranks wait for an open checkpoint, and since when it is open."""
+        return len(self._waiting.get(checkpoint_id, ())), self._opened_at.get(checkpoint_id, self._world.now)
+
     # ---- membership and time
 
     def on_change(self) -> None:
@@ -218,7 +222,8 @@ class Checkpoints:
     def tick(self) -> None:
         """Forget writers whose lease ran out, and ask again for commits that nobody answered."""
         world = self._world
-        for writer in [writer for writer in world.writers.values() if writer.expires_at <= world.now]:
+        ended = [] if world.frozen else [one for one in world.writers.values() if one.expires_at <= world.now]
+        for writer in ended:
             del world.writers[writer.info.writer_id]
             world.counters["writers_lost"] += 1
         for name, opened in list(world.history.open_checkpoints.items()):

@@ -11,11 +11,15 @@ from strata_zmq.protocol import messages as wire
 
 from .barriers import Barriers
 from .checkpoints import Checkpoints
+from .commands import Commands
 from .datasets import Datasets
+from .hangs import Hangs
 from .history import History
+from .leases import Leases
 from .records import TermStarted
 from .rendezvous import Rendezvous
 from .restores import Restores
+from .resume import resume
 from .status import report
 from .view import digest, view
 from .world import CoreConfig, Effects, Received, Session, World
@@ -23,7 +27,6 @@ from .world import CoreConfig, Effects, Received, Session, World
 __all__ = ["Core"]
 
 _TICK_S = 0.1
-_LATE_S_MIN = 0.5
 _IDLE_LEASES = 20
 
 
@@ -33,14 +36,24 @@ class Core:
     def __init__(self, config: CoreConfig, history: History | None = None) -> None:
         self._world = World(config, history or History())
         self._rendezvous = Rendezvous(self._world, self._on_change)
+        self._commands = Commands(self._world, self._rendezvous)
+        self._leases = Leases(self._world, self._rendezvous, self._commands)
         self._barriers = Barriers(self._world, self._rendezvous)
         self._datasets = Datasets(self._world, self._rendezvous, self._barriers.void_commits)
         self._checkpoints = Checkpoints(self._world, self._rendezvous)
         self._restores = Restores(self._world, self._rendezvous, self._on_restore)
+        self._hangs = Hangs(
+            self._world,
+            self._rendezvous,
+            self._commands,
+            barriers=self._barriers,
+            datasets=self._datasets,
+            checkpoints=self._checkpoints,
+        )
         self._numbers = 0
         self._ticked_at = self._stepped_at = float("-inf")
         self._handlers: dict[type, Callable[[Session, Any], None]] = {
-            wire.Heartbeat: self._rendezvous.heartbeat,
+            wire.Heartbeat: self._leases.heartbeat,
             wire.Arrive: self._barriers.arrive,
             wire.GetShards: self._datasets.get_shards,
             wire.RegisterWorker: self._rendezvous.register,
@@ -56,8 +69,10 @@ class Core:
             wire.CheckpointFailed: self._checkpoints.failed,
             wire.Restore: self._restores.restore,
             wire.LatestCheckpoint: self._checkpoints.latest,
+            wire.ResumeFrom: partial(resume, self._world, self._rendezvous),
+            wire.SendCommand: self._commands.send,
             wire.GetStatus: lambda session, message: report(
-                self._world, self._barriers, self._rendezvous.need, session, message.seq
+                self._world, self._barriers, self._rendezvous, self._hangs, session, message.seq
             ),
             wire.GetView: partial(view, self._world),
         }
@@ -77,19 +92,23 @@ class Core:
         self._ticked_at = self._stepped_at = now
         return world.effects
 
-    def step(self, batch: Sequence[Received], now: float) -> Effects:
-        """Take a batch of events at time `now` (seconds of any clock that never goes back) and return the effects."""
+    def step(self, batch: Sequence[Received], now: float, *, backlog: bool = False) -> Effects:
+        """Take a batch of events at time `now` (seconds of any clock that never goes back) and return the effects.
+
+        `backlog` says that more may wait unread: what it holds could renew leases, so that none ends meanwhile.
+        """
         world = self._world
         world.effects = Effects()
-        gap, self._stepped_at = now - self._stepped_at, now
-        if gap > max(world.config.lease_s / 3, _LATE_S_MIN):
-            self._forgive(gap)
         world.now = now
         world.counters["requests"] += len(batch)
+        gap, self._stepped_at = now - self._stepped_at, now
+        self._leases.note_step(gap, backlog=backlog)
         for event in batch:
             self._take(event)
         if now - self._ticked_at >= _TICK_S:
             self._tick()
+        # One generation for all who came in one batch.
+        self._rendezvous.settle_joins()
         return world.close_step()
 
     def admit(self, connection: bytes, fold: wire.Fold) -> wire.ErrorReply | None:
@@ -142,10 +161,11 @@ class Core:
             self._hello(event.connection, message)
             return
         session = world.sessions.get(event.connection)
-        if session is None or session.number != message.session:
+        term = world.history.term
+        if session is None or session.number != message.session or message.term > term:
             stranger = Session(event.connection, message.session, "client", False, world.now)
             error = UnknownSessionError(
-                f"session {message.session} is not known here (term {world.history.term}): say hello"
+                f"session {message.session} of term {message.term} is not known here (term {term}): say hello"
             )
             world.fail(stranger, message.seq, error)
             return
@@ -219,18 +239,12 @@ class Core:
     def _tick(self) -> None:
         world = self._world
         self._ticked_at = world.now
+        self._leases.tick()
         self._rendezvous.tick()
         self._barriers.tick()
         self._datasets.tick()
         self._checkpoints.tick()
+        self._hangs.tick()
         idle_since = world.now - _IDLE_LEASES * world.config.lease_s
         for connection in [name for name, session in world.sessions.items() if session.heard_at < idle_since]:
             del world.sessions[connection]
-
-    def _forgive(self, gap_s: float) -> None:
-        """Was it me? A coordinator that did not run for long extends every lease instead of evicting everybody."""
-        for worker in self._world.workers.values():
-            worker.expires_at += gap_s
-        for writer in self._world.writers.values():
-            writer.expires_at += gap_s
-        self._world.counters["late_steps"] += 1

@@ -39,7 +39,9 @@ class Datasets:
         self._world = world
         self._rendezvous = rendezvous
         self._on_epoch = on_epoch
-        self._finished: dict[str, Parked] = {}
+        self.finished: dict[str, Parked] = {}
+        """Who has finished the current epoch and waits for the others."""
+        self.finished_since = 0.0
 
     def register(self, session: Session, request: RegisterDataset) -> None:
         """Register a dataset; the same description again is harmless, another one is refused."""
@@ -114,8 +116,12 @@ class Datasets:
         if request.epoch < history.epoch:
             self._world.reply(session, request.seq, EpochAdvanced, epoch=history.epoch)
             return
-        before = self._finished.get(worker.worker_id)
-        self._finished[worker.worker_id] = self._world.park(session, request.seq, request.timeout_s, before)
+        before = self.finished.get(worker.worker_id)
+        if before is None and request.generation:
+            self._rendezvous.member(session, request.generation, f"epoch {request.epoch}")
+        if not self.finished:
+            self.finished_since = self._world.now
+        self.finished[worker.worker_id] = self._world.park(session, request.seq, request.timeout_s, before)
         self.settle()
 
     def settle(self) -> None:
@@ -123,38 +129,38 @@ class Datasets:
         world, history = self._world, self._world.history
         members = history.member_ids
         # The process that said so, not another one that took its name since.
-        self._finished = {
-            name: parked for name, parked in self._finished.items() if parked.session.worker is world.workers.get(name)
+        self.finished = {
+            name: parked for name, parked in self.finished.items() if parked.session.worker is world.workers.get(name)
         }
-        if not history.formed or not self._finished or any(worker not in self._finished for worker in members):
+        if not history.formed or not self.finished or any(worker not in self.finished for worker in members):
             return
         world.record(EpochBegan(epoch=history.epoch + 1))
         self._on_epoch()
-        finished, self._finished = self._finished, {}
+        finished, self.finished = self.finished, {}
         for parked in finished.values():
             world.reply(parked.session, parked.seq, EpochAdvanced, epoch=history.epoch)
         world.publish(EpochStarted, epoch=history.epoch)
 
     def go_back(self) -> None:
         """History was taken back: nobody has finished the epoch that it stands in now, and who waits goes back, too."""
-        finished, self._finished = self._finished, {}
+        finished, self.finished = self.finished, {}
         for parked in finished.values():
             self._world.reply(parked.session, parked.seq, EpochAdvanced, epoch=self._world.history.epoch)
 
     def tick(self) -> None:
         """End the waits that ran out, and name who has not finished the epoch."""
         now = self._world.now
-        for worker, parked in list(self._finished.items()):
+        for worker, parked in list(self.finished.items()):
             if parked.deadline > now:
                 continue
-            missing = tuple(name for name in self._world.history.member_ids if name not in self._finished)
-            del self._finished[worker]
+            missing = tuple(name for name in self._world.history.member_ids if name not in self.finished)
+            del self.finished[worker]
             self._world.fail(
                 parked.session,
                 parked.seq,
                 DeadlineExceededError(
                     f"epoch {self._world.history.epoch} is not finished by: "
-                    f"{', '.join(missing[:20]) or 'nobody yet formed'}",
+                    f"{self._rendezvous.describe_missing(missing) or 'nobody yet formed'}",
                     missing=missing,
                 ),
             )

@@ -31,6 +31,8 @@ class Effects:
     records: list[Record] = field(default_factory=list)
     outbox: list[tuple[bytes, Reply] | Fanout] = field(default_factory=list)
     broadcasts: list[Broadcast] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """For the log."""
 
     @property
     def sends(self) -> list[tuple[bytes, Reply]]:

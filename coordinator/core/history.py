@@ -25,9 +25,11 @@ from .records import (
     CheckpointBegan,
     CheckpointsReconciled,
     CheckpointTaken,
+    CommandIssued,
     DatasetAdded,
     EpochBegan,
     GenerationBroken,
+    GenerationChanged,
     GenerationFormed,
     HistoryRestored,
     MemberRecord,
@@ -36,8 +38,19 @@ from .records import (
     TermStarted,
 )
 
-__all__ = ["Certificate", "DatasetHistory", "History", "OpenCheckpoint", "Outcome", "Rebalance"]
+__all__ = [
+    "COMMANDS_MAX",
+    "Certificate",
+    "CommandQueue",
+    "DatasetHistory",
+    "History",
+    "OpenCheckpoint",
+    "Outcome",
+    "Rebalance",
+]
 
+COMMANDS_MAX = 16
+"""Commands that may wait for one worker."""
 OUTCOMES_MAX = 256
 CERTIFICATES_MAX = 1000
 REBALANCES_MAX = 100
@@ -81,6 +94,19 @@ class Certificate(msgspec.Struct, array_like=True, frozen=True):
     samples: int
     checksum: int
     complete: bool
+
+
+class CommandQueue(msgspec.Struct, array_like=True):
+    """The latest commands to one process life, numbered without gaps up to `last`."""
+
+    incarnation: str
+    last: int
+    commands: list[str]
+
+    def after(self, seen: int) -> list[str]:
+        """Return the commands with numbers above `seen`."""
+        waiting = min(self.last - seen, len(self.commands))
+        return self.commands[-waiting:] if waiting > 0 else []
 
 
 class _CommitIndex(msgspec.Struct):
@@ -189,8 +215,12 @@ class History:
         self.certificates: deque[Certificate] = deque(maxlen=CERTIFICATES_MAX)
         self.rebalances: deque[Rebalance] = deque(maxlen=REBALANCES_MAX)
         self.releases = 0
+        self.commands: dict[str, CommandQueue] = {}
+        self.commands_issued = 0
+        """The highest number of any command."""
         self._appliers: dict[type, Callable[[Any], None]] = {
             TermStarted: self._start_term,
+            GenerationChanged: self._change,
             GenerationFormed: self._form,
             GenerationBroken: self._break,
             DatasetAdded: self._add_dataset,
@@ -202,6 +232,7 @@ class History:
             CheckpointAborted: self._abort,
             CheckpointsReconciled: self._reconcile,
             HistoryRestored: self._restore,
+            CommandIssued: self._command,
         }
 
     @property
@@ -260,6 +291,8 @@ class History:
                 "certificates": list(self.certificates),
                 "rebalances": list(self.rebalances),
                 "releases": self.releases,
+                "commands": self.commands,
+                "commands_issued": self.commands_issued,
             }
         )
 
@@ -283,6 +316,8 @@ class History:
             self.checkpoints[summary.checkpoint_id] = summary
         self.certificates.extend(msgspec.convert(state["certificates"], list[Certificate]))
         self.rebalances.extend(msgspec.convert(state["rebalances"], list[Rebalance]))
+        self.commands = msgspec.convert(state.get("commands", {}), dict[str, CommandQueue])
+        self.commands_issued = state.get("commands_issued", 0)
         return self
 
     def _start_term(self, record: TermStarted) -> None:
@@ -335,17 +370,27 @@ class History:
         self.certificates = deque(surviving, maxlen=CERTIFICATES_MAX)
         self.outcomes.clear()
 
+    def _change(self, record: GenerationChanged) -> None:
+        gone = set(record.left)
+        updated = {member.worker_id: member for member in record.updated}
+        kept = (updated.get(one.worker_id, one) for one in self.members if one.worker_id not in gone)
+        joined = [member.worker_id for member in record.joined]
+        self._begin_generation(record.generation, (*kept, *record.joined), joined, record.left)
+
     def _form(self, record: GenerationFormed) -> None:
-        self.generation = record.generation
-        self.members = tuple(record.members)
-        self.formed = True
-        self.joined, self.left = tuple(record.joined), tuple(record.left)
+        self._begin_generation(record.generation, tuple(record.members), record.joined, record.left)
+
+    def _begin_generation(
+        self, generation: int, members: tuple[MemberRecord, ...], joined: list[str], left: list[str]
+    ) -> None:
+        self.generation, self.members, self.formed = generation, members, True
+        self.joined, self.left = tuple(joined), tuple(left)
         moves = [dataset.rebalance(self.member_ids) for dataset in self.datasets.values()]
         self.rebalances.append(
             Rebalance(
-                generation=record.generation,
-                joined=record.joined,
-                left=record.left,
+                generation=generation,
+                joined=joined,
+                left=left,
                 moved=sum(moved for moved, _ in moves),
                 lower_bound=sum(bound for _, bound in moves),
             )
@@ -374,6 +419,16 @@ class History:
             self.outcomes[key] = outcome
         while len(self.outcomes) > OUTCOMES_MAX:
             self.outcomes.popitem(last=False)
+
+    def _command(self, record: CommandIssued) -> None:
+        for name in record.gone:
+            self.commands.pop(name, None)
+        for name, incarnation, number in record.workers:
+            queue = self.commands.get(name)
+            goes_on = queue is not None and queue.incarnation == incarnation and queue.last == number - 1
+            before = queue.commands if queue is not None and goes_on else []
+            self.commands[name] = CommandQueue(incarnation, number, [*before, record.command][-COMMANDS_MAX:])
+            self.commands_issued = max(self.commands_issued, number)
 
     def _begin_epoch(self, record: EpochBegan) -> None:
         for dataset in self.datasets.values():

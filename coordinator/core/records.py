@@ -18,9 +18,11 @@ __all__ = [
     "CheckpointBegan",
     "CheckpointTaken",
     "CheckpointsReconciled",
+    "CommandIssued",
     "DatasetAdded",
     "EpochBegan",
     "GenerationBroken",
+    "GenerationChanged",
     "GenerationFormed",
     "HistoryRestored",
     "MemberRecord",
@@ -55,8 +57,17 @@ class MemberRecord(msgspec.Struct, array_like=True, frozen=True):
     """The commit point at which this process joined: it remembers what came after, and nothing before."""
 
 
+class GenerationChanged(_Record, frozen=True, kw_only=True, tag="change"):
+    """A generation, as the difference to the members before: without `left`, with `updated` in place, then `joined`."""
+
+    generation: int
+    joined: list[MemberRecord]
+    left: list[str]
+    updated: list[MemberRecord] = []
+
+
 class GenerationFormed(_Record, frozen=True, kw_only=True, tag="generation"):
-    """A membership, in rank order."""
+    """A whole membership, in rank order: what journals of the first release hold."""
 
     generation: int
     members: list[MemberRecord]
@@ -101,6 +112,18 @@ class BarrierReleased(_Record, frozen=True, kw_only=True, tag="released"):
     asked: dict[str, int] = {}
     joined: list[str] = []
     left: list[str] = []
+
+
+class CommandIssued(_Record, frozen=True, kw_only=True, tag="command"):
+    """Something was asked of workers: (worker id, incarnation, number of the command) of each.
+
+    `gone` are workers whose commands nobody will ask for any more.
+    """
+
+    command: str
+    workers: list[tuple[str, str, int]]
+    reason: str
+    gone: list[str] = []
 
 
 class EpochBegan(_Record, frozen=True, kw_only=True, tag="epoch"):
@@ -162,6 +185,7 @@ class HistoryRestored(_Record, frozen=True, kw_only=True, tag="restored"):
 
 Record = (
     TermStarted
+    | GenerationChanged
     | GenerationFormed
     | GenerationBroken
     | DatasetAdded
@@ -173,4 +197,5 @@ Record = (
     | CheckpointAborted
     | CheckpointsReconciled
     | HistoryRestored
+    | CommandIssued
 )

@@ -1,13 +1,15 @@
-"""Who takes part: registration, leases, and the forming and breaking of generations.
+"""Who takes part: registration, and the forming and breaking of generations.
 
-It knows nothing of barriers, data or checkpoints; whoever depends on the membership is told through `on_change`.
+It knows nothing of leases, barriers, data or checkpoints; whoever depends on the membership is told through
+`on_change`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
 
-from strata_zmq.domain.membership import QuorumPending, next_state, quorum
+from strata_zmq.domain.membership import QuorumPending, quorum
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
 from strata_zmq.errors import (
     AlreadyExistsError,
@@ -23,8 +25,6 @@ from strata_zmq.protocol.messages import (
     AwaitGeneration,
     Deregister,
     Done,
-    Heartbeat,
-    HeartbeatAck,
     Membership,
     MembershipChanged,
     Registered,
@@ -32,14 +32,17 @@ from strata_zmq.protocol.messages import (
     ReportLost,
 )
 
-from .records import GenerationBroken, GenerationFormed, MemberRecord
+from .records import GenerationBroken, GenerationChanged, MemberRecord
 from .view import digest
-from .world import Parked, Session, Worker, World
+from .world import Parked, Session, Worker, World, shown
 
 __all__ = ["Rendezvous"]
 
 _MEMBERS_MAX = 1000
 """Most names that a broadcast carries; above, its followers go by who joined and left."""
+_DESCRIBED_MAX = 20
+_GONE_MAX = 1000
+"""How many workers that are gone are remembered, with their stories."""
 
 
 class Rendezvous:
@@ -49,7 +52,11 @@ class Rendezvous:
         self._world = world
         self._on_change = on_change
         self._waiting: dict[str, tuple[Parked, int]] = {}
+        self._gone: OrderedDict[str, Worker] = OrderedDict()
+        self._renewed: dict[str, None] = {}
+        """Members that registered again with another description."""
         self._dirty = False
+        self._settle_at = 0.0
         self._gathering_since = 0.0
 
     @property
@@ -64,13 +71,18 @@ class Rendezvous:
         late = history.generation > 0 and world.now - self._gathering_since >= config.lease_s
         return config.min_workers if history.members or late else max(config.initial_workers, config.min_workers)
 
+    @property
+    def pending(self) -> QuorumPending | None:
+        """Why there is no generation now; None while there is one."""
+        return None if self._world.history.formed else QuorumPending(self.need, len(self._world.workers))
+
     def resume(self, now: float) -> None:
         """After a restart: every journaled member has one full lease to say hello again; nobody is declared dead."""
         world = self._world
         # This life may be content with fewer workers than the one that broke the generation.
         self._dirty = not world.history.formed
         for member in world.history.members:
-            world.workers[member.worker_id] = Worker(
+            recalled = world.workers[member.worker_id] = Worker(
                 worker_id=member.worker_id,
                 incarnation=member.incarnation,
                 expires_at=now + world.config.lease_s,
@@ -81,8 +93,9 @@ class Rendezvous:
                 gpu_count=member.gpu_count,
                 memory_bytes=member.memory_bytes,
                 metadata=member.metadata,
-                state="RECOVERING",
+                moved_at=now,
             )
+            recalled.take("recall", now)
 
     # ---- requests
 
@@ -100,6 +113,7 @@ class Rendezvous:
             )
         held = world.workers.get(worker_id)
         if held is not None and held.incarnation != request.incarnation:
+            held.contested = True
             if held.session is None:
                 raise UnavailableError(
                     f"worker_id {worker_id!r} belonged to pid {held.pid} before this coordinator was restarted: "
@@ -112,24 +126,49 @@ class Rendezvous:
                 f"{world.config.lease_s:g} s ends"
             )
         if held is None:
-            if len(world.workers) >= world.config.max_workers:
-                raise ResourceExhaustedError(
-                    f"max_workers is {world.config.max_workers} and that many are registered: start the "
-                    "coordinator with more"
-                )
-            if not world.workers:
-                self._gathering_since = world.now
-            held = Worker(worker_id, request.incarnation, 0.0, world.now, None)
-            world.workers[worker_id] = held
-            self._dirty = True
+            held = self._admit(worker_id, request)
+        held.take("register", world.now)
         held.session, session.worker = session, held
         held.heard_at, held.expires_at = world.now, world.now + world.config.lease_s
         held.hostname, held.port, held.pid = request.hostname, request.port, request.pid
         held.boot_id, held.gpu_count = request.boot_id, request.gpu_count
         held.memory_bytes, held.metadata = request.memory_bytes, request.metadata
-        self._settle()
-        need, have = self._quorum_state()
-        world.reply(session, request.seq, Registered, worker_id=worker_id, need=need, have=have)
+        if worker_id in world.history.ranks and self._record(held) != self._member(worker_id):
+            self._renewed[worker_id] = None
+        world.reply(session, request.seq, Registered, worker_id=worker_id, need=self.need, have=len(world.workers))
+
+    def _admit(self, worker_id: str, request: RegisterWorker) -> Worker:
+        """Take a newcomer in, or say why not. It becomes a member when the step is over, or its join window."""
+        world, config = self._world, self._world.config
+        before = self._gone.get(worker_id)
+        if (
+            before is not None
+            and before.evicted
+            and before.incarnation == request.incarnation
+            and request.progress <= before.progress
+        ):
+            raise UnavailableError(
+                f"worker_id {worker_id!r} was taken for lost because its training loop hangs: this process (pid "
+                f"{request.pid}) is taken back when its loop has moved, another process at once"
+            )
+        if len(world.workers) >= config.max_workers:
+            fixed = config.min_workers == config.max_workers
+            raise ResourceExhaustedError(
+                f"{'the job has a fixed size, ' if fixed else ''}max_workers is {config.max_workers} and that many "
+                f"are registered: start the coordinator with more ({'--fixed' if fixed else '--max-workers'})"
+            )
+        if not world.workers:
+            self._gathering_since = world.now
+        if not self._dirty:
+            self._settle_at = world.now + (config.join_window_s if world.history.formed else 0.0)
+        self._dirty = True
+        worker = Worker(worker_id, request.incarnation, 0.0, world.now, None, moved_at=world.now)
+        if before is not None:
+            del self._gone[worker_id]
+            worker.state = before.state
+            worker.story.extend(before.story)
+        world.workers[worker_id] = worker
+        return worker
 
     def await_generation(self, session: Session, request: AwaitGeneration) -> None:
         """Answer with the membership after `after`, now or when it forms."""
@@ -147,41 +186,18 @@ class Rendezvous:
         worker = self.caller(session)
         self.remove(worker, "leave")
         session.worker = None
-        self._settle()
+        self.settle()
         self._world.reply(session, request.seq, Done)
-
-    def heartbeat(self, session: Session, request: Heartbeat) -> None:
-        """Note how a worker is and hand over what waits for it. The hot path: no table but the states' is touched."""
-        world = self._world
-        commands: list[str] = []
-        if session.worker is not None:
-            worker = self.caller(session)
-            if worker.state != request.state:
-                worker.state = next_state(worker.worker_id, worker.state, request.state)
-            worker.step, worker.epoch, worker.progress = request.step, request.epoch, request.progress
-            if request.resources is not None:
-                worker.resources = request.resources
-            commands, worker.commands = worker.commands, commands
-        elif session.writer is not None:
-            world.live_writer(session)
-        if not commands:
-            world.acknowledge(session, request.seq)
-            return
-        world.reply(session, request.seq, HeartbeatAck, server_time=world.wall_time, commands=commands)
 
     def report_lost(self, session: Session, request: ReportLost) -> None:
         """Take a supervisor's word that a process is dead."""
-        if not session.trusted:
-            raise InvalidArgumentError(
-                "report_lost: this connection is no supervisor; say hello with role 'supervisor' and the "
-                "supervisor's token"
-            )
+        self._world.check_trusted(session, "report_lost")
         worker = self._world.workers.get(request.worker_id)
         if worker is None:
-            raise NotFoundError(f"worker_id {request.worker_id!r} is not registered; known: {self._known()}")
+            raise NotFoundError(f"worker_id {request.worker_id!r} is not registered; known: {self.known}")
         if worker.pid == request.pid:
             self.remove(worker, "lost")
-            self._settle()
+            self.settle()
         self._world.reply(session, request.seq, Done)
 
     def caller(self, session: Session) -> Worker:
@@ -192,8 +208,8 @@ class Rendezvous:
         if self._world.workers.get(worker.worker_id) is not worker:
             raise FencedError(
                 f"worker {worker.worker_id!r} was declared lost (its lease of {self._world.config.lease_s:g} s ran "
-                "out or its "
-                "process was reported dead): what it had not committed is void; register again"
+                "out, or its process was reported dead or found to hang): what it had not committed is void; "
+                "register again"
             )
         return worker
 
@@ -212,60 +228,55 @@ class Rendezvous:
     # ---- time
 
     def tick(self) -> None:
-        """Expire leases and waits, then form what can be formed."""
+        """End the waits that ran out, and form what time alone allows."""
         world = self._world
-        for worker in [worker for worker in world.workers.values() if worker.expires_at <= world.now]:
-            world.counters["leases_expired"] += 1
-            self.remove(worker, "lost")
         # Time alone lowers what a beginning needs.
         self._dirty = self._dirty or (not world.history.members and len(world.workers) >= self.need)
-        self._settle()
-        for worker_id, (parked, _) in list(self._waiting.items()):
-            if parked.deadline <= world.now:
-                del self._waiting[worker_id]
-                need, have = self._quorum_state()
-                world.fail(
-                    parked.session,
-                    parked.seq,
-                    DeadlineExceededError(
-                        f"no new generation yet: {have} of {need} workers are registered ({self._known()}); "
-                        "start the missing ones, or the coordinator with fewer (--initial-workers, --min-workers)"
-                    ),
-                )
+        late = [name for name, (parked, _) in self._waiting.items() if parked.deadline <= world.now]
+        if not late:
+            return
+        pending = self.pending
+        why = f"{pending} ({self.known})" if pending else f"generation {world.history.generation} has not changed"
+        error = DeadlineExceededError(
+            f"no new generation yet: {why}; start the missing ones, or the coordinator with fewer (--initial-workers, "
+            "--min-workers)"
+        )
+        for name in late:
+            parked, _ = self._waiting.pop(name)
+            world.fail(parked.session, parked.seq, error)
 
     def remove(self, worker: Worker, stimulus: str) -> None:
-        """Take a worker out of the live ones; `stimulus` is "leave" or "lost"."""
-        worker.state = next_state(worker.worker_id, worker.state, stimulus)
+        """Take a worker out of the live ones; `stimulus` is "leave" or "lost". Call `settle` when all are out."""
+        worker.take(stimulus, self._world.now)
         self._world.workers.pop(worker.worker_id, None)
         self._waiting.pop(worker.worker_id, None)
+        self._renewed.pop(worker.worker_id, None)
+        self._gone[worker.worker_id] = worker
+        if len(self._gone) > _GONE_MAX:
+            self._gone.popitem(last=False)
         self._dirty = True
+        self._settle_at = self._world.now
 
     # ---- decisions
 
     def announce(self) -> None:
         """Tell PUB and everybody who waits of the generation that has just begun."""
-        world, history = self._world, self._world.history
+        history = self._world.history
         change = history.rebalances[-1] if history.rebalances else None
         fresh = change is not None and change.generation == history.generation
-        world.publish(
-            MembershipChanged,
-            members=list(history.member_ids) if len(history.members) <= _MEMBERS_MAX else [],
-            joined=list(history.joined),
-            left=list(history.left),
-            moved=change.moved if change and fresh else 0,
-            lower_bound=change.lower_bound if change and fresh else 0,
-            epoch=history.epoch,
-            formed=history.formed,
-            world_size=len(history.members),
-            digest=digest(world),
-        )
+        self._publish(change.moved if change and fresh else 0, change.lower_bound if change and fresh else 0)
         self._on_change()
         for worker_id, (parked, after) in list(self._waiting.items()):
             if history.generation > after and worker_id in history.ranks:
                 del self._waiting[worker_id]
                 self._tell(parked.session, parked.seq)
 
-    def _settle(self) -> None:
+    def settle_joins(self) -> None:
+        """Form one generation with all who have come in this step, or within the join window."""
+        if self._dirty and self._world.now >= self._settle_at:
+            self.settle()
+
+    def settle(self) -> None:
         """Form, break or keep the generation. Nothing happens unless somebody came or went."""
         if not self._dirty:
             return
@@ -278,24 +289,46 @@ class Rendezvous:
             # Also of a broken generation: who comes back as another process is a newcomer, and not rank 0.
             if left:
                 world.record(GenerationBroken(left=left))
+                self._publish(0, 0)
                 self._on_change()
+            world.note(f"no generation: {decision}")
             return
         if history.formed and not decision.joined and not decision.left:
             return
+        updated = [self._record(world.workers[worker]) for worker in self._renewed]
+        self._renewed.clear()
         world.record(
-            GenerationFormed(
+            GenerationChanged(
                 generation=history.generation + 1,
-                members=[self._record(world.workers[worker]) for worker in decision.members],
-                joined=list(decision.joined),
+                joined=[self._record(world.workers[worker]) for worker in decision.joined],
                 left=list(decision.left),
+                updated=updated,
             )
         )
         self.announce()
 
-    def _record(self, worker: Worker) -> MemberRecord:
+    def _publish(self, moved: int, lower_bound: int) -> None:
+        world, history = self._world, self._world.history
+        world.publish(
+            MembershipChanged,
+            members=list(history.member_ids) if len(history.members) <= _MEMBERS_MAX else [],
+            joined=list(history.joined),
+            left=list(history.left),
+            moved=moved,
+            lower_bound=lower_bound,
+            epoch=history.epoch,
+            formed=history.formed,
+            world_size=len(history.members),
+            digest=digest(world),
+        )
+
+    def _member(self, worker_id: str) -> MemberRecord | None:
         history = self._world.history
-        rank = history.ranks.get(worker.worker_id)
-        before = history.members[rank] if rank is not None else None
+        rank = history.ranks.get(worker_id)
+        return None if rank is None else history.members[rank]
+
+    def _record(self, worker: Worker) -> MemberRecord:
+        before = self._member(worker.worker_id)
         return MemberRecord(
             worker.worker_id,
             worker.incarnation,
@@ -304,7 +337,9 @@ class Rendezvous:
             worker.gpu_count,
             worker.memory_bytes,
             worker.metadata,
-            before.since_commit if before and before.incarnation == worker.incarnation else history.commit_index,
+            before.since_commit
+            if before and before.incarnation == worker.incarnation
+            else self._world.history.commit_index,
         )
 
     def _tell(self, session: Session, seq: int) -> None:
@@ -322,9 +357,30 @@ class Rendezvous:
             left=list(history.left),
         )
 
-    def _quorum_state(self) -> tuple[int, int]:
-        return self.need, len(self._world.workers)
+    @property
+    def waiting(self) -> Collection[str]:
+        """Who waits for another generation."""
+        return self._waiting.keys()
 
-    def _known(self) -> str:
-        names = sorted(self._world.workers)
-        return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "nobody"
+    @property
+    def known(self) -> str:
+        """The live workers, as a message names them."""
+        return shown(sorted(self._world.workers))
+
+    def describe_missing(self, names: Sequence[str]) -> str:
+        """Tell of each worker that is waited for its rank, its state and step, and how long it has been quiet."""
+        told = [self._describe(name) for name in names[:_DESCRIBED_MAX]]
+        return ", ".join(told) + (", ..." if len(names) > len(told) else "")
+
+    def _describe(self, name: str) -> str:
+        world = self._world
+        worker = world.workers.get(name)
+        if worker is None:
+            return f"{name} (not registered)"
+        now, rank = world.now, world.history.ranks.get(name, -1)
+        heard = "not heard since a restart" if worker.session is None else f"heard {now - worker.heard_at:.1f} s ago"
+        waits = ", waits for a generation" if name in self._waiting else ""
+        return (
+            f"{name} (rank {rank}, {worker.state} at step {worker.step}, {heard}, moved "
+            f"{now - worker.moved_at:.1f} s ago{waits})"
+        )

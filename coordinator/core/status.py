@@ -1,47 +1,44 @@
-"""The snapshot that people see: every figure read from the state, none invented."""
+"""The snapshot that people see: every figure read from the state, none invented, and bounded to fit one frame."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from strata_zmq.protocol.messages import Status, WorkerRow
 
 if TYPE_CHECKING:
     from .barriers import Barriers
+    from .hangs import Hangs
+    from .rendezvous import Rendezvous
     from .world import Session, World
 
 __all__ = ["report"]
 
-_ROWS_MAX = 10_000
+_WORKERS_MAX = 10_000
+_WORKERS_BYTES_MAX = 4 * 1024 * 1024
+_LISTED_MAX = 1000
+_OPEN_CHECKPOINTS_MAX = 100
+_NAMES_MAX = 20
 
 
-def report(world: World, barriers: Barriers, need: int, session: Session, seq: int) -> None:
+def report(world: World, barriers: Barriers, rendezvous: Rendezvous, hangs: Hangs, session: Session, seq: int) -> None:
     """Answer GET_STATUS."""
     history = world.history
     skews_ms = sorted(skew * 1000 for skew in barriers.skews_s)
+    checkpoints = list(history.checkpoints.values())[::-1]
     world.reply(
         session,
         seq,
         Status,
         epoch=history.epoch,
         commit_index=history.commit_index,
-        need=need,
-        workers=[
-            WorkerRow(
-                worker_id=worker.worker_id,
-                rank=history.ranks.get(worker.worker_id, -1),
-                state=worker.state,
-                step=worker.step,
-                epoch=worker.epoch,
-                hostname=worker.hostname,
-                pid=worker.pid,
-                heard_s=max(world.now - worker.heard_at, 0.0),
-                gpu_count=worker.gpu_count,
-                resources=worker.resources,
-            )
-            for worker in list(world.workers.values())[:_ROWS_MAX]
-        ],
-        writers=list(world.writers),
+        need=rendezvous.need,
+        workers=_workers(world),
+        writers=list(world.writers)[:_LISTED_MAX],
         datasets=[
             {
                 "dataset_id": name,
@@ -53,16 +50,19 @@ def report(world: World, barriers: Barriers, need: int, session: Session, seq: i
             }
             for name, dataset in history.datasets.items()
         ],
-        checkpoints=list(history.checkpoints.values())[::-1],
-        open_checkpoints=list(history.open_checkpoints),
-        checkpoint_waits={name: list(opened.missing)[:100] for name, opened in history.open_checkpoints.items()},
+        checkpoints=checkpoints[:_LISTED_MAX],
+        open_checkpoints=list(history.open_checkpoints)[:_OPEN_CHECKPOINTS_MAX],
+        checkpoint_waits={
+            name: _names(opened.missing)
+            for name, opened in islice(history.open_checkpoints.items(), _OPEN_CHECKPOINTS_MAX)
+        },
         barriers=[
             {
                 "name": key.name,
                 "step": key.step,
                 "arrived": len(barrier.arrivals),
                 "total": barrier.expected,
-                "missing": list(barrier.missing(history.member_ids))[:100],
+                "missing": _names(barrier.missing(history.member_ids)),
                 "open_s": world.now - barrier.opened_at,
             }
             for key, barrier in barriers.open.items()
@@ -81,8 +81,8 @@ def report(world: World, barriers: Barriers, need: int, session: Session, seq: i
         rebalances=[
             {
                 "generation": change.generation,
-                "joined": change.joined,
-                "left": change.left,
+                "joined": _names(change.joined),
+                "left": _names(change.left),
                 "moved": change.moved,
                 "lower_bound": change.lower_bound,
             }
@@ -94,4 +94,39 @@ def report(world: World, barriers: Barriers, need: int, session: Session, seq: i
         }
         if skews_ms
         else {},
+        hangs=hangs.rows()[:_LISTED_MAX],
+        frozen=world.frozen,
+        have=len(world.workers),
+        pending=str(rendezvous.pending or ""),
     )
+
+
+def _workers(world: World) -> list[WorkerRow]:
+    ranks, now = world.history.ranks, world.now
+    rows: list[WorkerRow] = []
+    left = _WORKERS_BYTES_MAX
+    for worker in islice(world.workers.values(), _WORKERS_MAX):
+        row = WorkerRow(
+            worker_id=worker.worker_id,
+            rank=ranks.get(worker.worker_id, -1),
+            state=worker.state,
+            step=worker.step,
+            epoch=worker.epoch,
+            hostname=worker.hostname,
+            pid=worker.pid,
+            heard_s=max(now - worker.heard_at, 0.0),
+            gpu_count=worker.gpu_count,
+            resources=worker.resources,
+            metadata=worker.metadata,
+            progress=worker.progress,
+            moved_s=max(now - worker.moved_at, 0.0),
+        )
+        left -= len(msgspec.msgpack.encode(row))
+        if left < 0:
+            break
+        rows.append(row)
+    return rows
+
+
+def _names(names: Sequence[str]) -> list[str]:
+    return list(names[:_NAMES_MAX])

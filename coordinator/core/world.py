@@ -5,12 +5,14 @@ Nothing here outlives the process; what must is in `history.py`.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from strata_zmq.domain.membership import STORY_MAX, Transition, next_state
 from strata_zmq.errors import (
     BarrierBrokenError,
     DeadlineExceededError,
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from .history import History
     from .records import Record
 
-__all__ = ["CoreConfig", "Effects", "Fanout", "Parked", "Received", "Session", "Worker", "World", "Writer"]
+__all__ = ["CoreConfig", "Effects", "Fanout", "Parked", "Received", "Session", "Worker", "World", "Writer", "shown"]
+
+_SHOWN_MAX = 10
 
 R = TypeVar("R", bound=Header)
 B = TypeVar("B", bound=Announcement)
@@ -57,6 +61,12 @@ class CoreConfig:
     commit_retry_s: float = 5.0
     checkpoint_timeout_s: float = 300.0
     sessions_max: int = 50_000
+    join_window_s: float = 0.0
+    """How long newcomers are gathered before the next generation forms; the first one and a broken one do not wait."""
+    hang_s: float = 60.0
+    """A worker that others wait for and that has not moved for so long is found to hang; 0: never."""
+    evict_hung: bool = False
+    """Whether a worker that hangs is taken for lost."""
     wall_offset_s: float = 0.0
     """Unix time minus the clock that events carry."""
 
@@ -81,11 +91,13 @@ class Session:
     heard_at: float
     worker: Worker | None = None
     writer: Writer | None = None
+    commanded_seq: int = 0
+    """Number of the last request for a command, which is carried out once."""
 
 
 @dataclass(slots=True)
 class Worker:
-    """One live worker process. `expires_at` is the end of its lease."""
+    """One live worker process. `expires_at` is the end of its lease, `moved_at` when its training loop last moved."""
 
     worker_id: str
     incarnation: str
@@ -99,12 +111,23 @@ class Worker:
     gpu_count: int = 0
     memory_bytes: int = 0
     metadata: dict[str, str] = field(default_factory=dict)
-    state: str = "INITIALIZING"
+    state: str = "UNKNOWN"
+    story: deque[Transition] = field(default_factory=lambda: deque(maxlen=STORY_MAX))
     step: int = 0
     epoch: int = 0
     progress: int = 0
+    moved_at: float = 0.0
     resources: Resources | None = None
-    commands: list[str] = field(default_factory=list)
+    commands_seen: int = 0
+    contested: bool = False
+    """Whether another process has asked for its name: its successor, as a rule."""
+    evicted: bool = False
+    """Whether it was taken for lost because it hung."""
+
+    def take(self, stimulus: str, now: float) -> None:
+        """Go where the table of states says, or raise InvalidArgumentError and stay."""
+        self.state = next_state(self.worker_id, self.state, stimulus, story=self.story, now=now)
+        self.story.append(Transition(now, stimulus, self.state))
 
 
 @dataclass(slots=True)
@@ -137,6 +160,8 @@ class World:
         self.writers: dict[str, Writer] = {}
         self.effects = Effects()
         self.broadcast_seq = 0
+        self.frozen = ""
+        """Why no lease ends just now; empty while they do."""
         self.counters: Counter[str] = Counter()
         self._acknowledged: list[tuple[bytes, int, int]] = []
 
@@ -216,18 +241,29 @@ class World:
         )
         self.effects.broadcasts.append(message)  # type: ignore[arg-type]
 
+    def note(self, text: str) -> None:
+        """Say something to the log."""
+        self.effects.notes.append(text)
+
     def membership_error(self, what: str, *, broken: bool = False) -> GenerationChangedError:
         """Return the error that tells a caller of `what` that its generation is past."""
         history = self.history
         state = f"is {history.generation} now" if history.formed else "is broken, too few workers are left"
         kind = BarrierBrokenError if broken else GenerationChangedError
         return kind(
-            f"{what}: the generation {state} (joined: {', '.join(history.joined) or 'nobody'}; "
-            f"left: {', '.join(history.left) or 'nobody'}); go back to the last commit point and go on",
+            f"{what}: the generation {state} (joined: {shown(history.joined)}; left: {shown(history.left)}); "
+            "go back to the last commit point and go on",
             generation=history.generation,
             joined=history.joined,
             left=history.left,
         )
+
+    def check_trusted(self, session: Session, what: str) -> None:
+        """Refuse what only a supervisor may ask for."""
+        if not session.trusted:
+            raise InvalidArgumentError(
+                f"{what}: this connection is no supervisor; say hello with role 'supervisor' and the supervisor's token"
+            )
 
     def live_writer(self, session: Session) -> Writer:
         """Return the storage writer behind a connection, or say that it is no longer one."""
@@ -240,3 +276,8 @@ class World:
                 "another process took its place): register again with what the store holds"
             )
         return writer
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the first names of a list as a message shows them."""
+    return ", ".join(names[:_SHOWN_MAX]) + (", ..." if len(names) > _SHOWN_MAX else "") if names else "nobody"

@@ -46,6 +46,7 @@ from strata_zmq.protocol.replies import (
     Released,
     Reply,
     Restored,
+    Resume,
     Shards,
     Status,
     View,
@@ -73,7 +74,9 @@ from strata_zmq.protocol.requests import (
     ReportLost,
     Request,
     Restore,
+    ResumeFrom,
     SeenRange,
+    SendCommand,
 )
 
 __all__ = [
@@ -129,8 +132,11 @@ __all__ = [
     "Resources",
     "Restore",
     "Restored",
+    "Resume",
+    "ResumeFrom",
     "Role",
     "SeenRange",
+    "SendCommand",
     "Shards",
     "Shared",
     "Status",

@@ -23,6 +23,7 @@ __all__ = [
     "Released",
     "Reply",
     "Restored",
+    "Resume",
     "Shards",
     "Status",
     "View",
@@ -151,6 +152,21 @@ class Restored(Header, frozen=True, kw_only=True, tag="restored"):
     rewound: bool
 
 
+class Resume(Header, frozen=True, kw_only=True, tag="resume"):
+    """Where the caller goes on: the newest committed checkpoint, its step, the current epoch and the caller's shards.
+
+    `rank` is -1 and `assignments` empty while the caller is no member.
+    """
+
+    step: Count
+    epoch: Count
+    commit_index: Count
+    rank: int
+    world_size: Count
+    assignments: dict[str, list[int]]
+    checkpoint: CheckpointSummary | None = None
+
+
 class CheckpointTaken(Header, frozen=True, kw_only=True, tag="checkpoint_taken"):
     """Committed checkpoints, newest first."""
 
@@ -183,7 +199,7 @@ class CommitCheckpoint(Header, frozen=True, kw_only=True, tag="commit_checkpoint
 
 
 class WorkerRow(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
-    """One worker in STATUS; `heard_s` is the age of its last message in seconds."""
+    """One worker in STATUS; `heard_s` is the age of its last message in seconds, `moved_s` of its last progress."""
 
     worker_id: str
     rank: int
@@ -195,6 +211,9 @@ class WorkerRow(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     heard_s: float
     gpu_count: Count
     resources: Resources | None = None
+    metadata: dict[str, str] = {}
+    progress: Count = 0
+    moved_s: float = 0.0
 
 
 class HangRow(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
@@ -211,7 +230,7 @@ class HangRow(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
 
 
 class Status(Header, frozen=True, kw_only=True, tag="status"):
-    """A snapshot. Every figure is measured; what is not known is absent."""
+    """A snapshot. Every figure is measured; what is not known is absent. Long lists are cut short, see PROTOCOL.md."""
 
     epoch: Count
     commit_index: Count
@@ -229,6 +248,8 @@ class Status(Header, frozen=True, kw_only=True, tag="status"):
     checkpoint_waits: dict[str, list[str]] = {}
     hangs: list[HangRow] = []
     frozen: str = ""
+    have: Count = 0
+    pending: str = ""
 
 
 class View(Header, frozen=True, kw_only=True, tag="view"):
@@ -270,6 +291,7 @@ Reply = (
     | CheckpointDurable
     | CheckpointTaken
     | Restored
+    | Resume
     | CommitCheckpoint
     | Status
     | View

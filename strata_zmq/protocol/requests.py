@@ -10,6 +10,7 @@ from msgspec import Meta
 from strata_zmq.protocol.fields import (
     PROTOCOL_VERSION,
     CheckpointSummary,
+    Command,
     Count,
     Header,
     Identifier,
@@ -45,7 +46,9 @@ __all__ = [
     "ReportLost",
     "Request",
     "Restore",
+    "ResumeFrom",
     "SeenRange",
+    "SendCommand",
 ]
 
 
@@ -60,7 +63,10 @@ class Hello(Header, frozen=True, kw_only=True, tag="hello"):
 
 
 class RegisterWorker(Header, frozen=True, kw_only=True, tag="register_worker"):
-    """Joins the membership. `incarnation` names one process life; the same one may register again after a reconnect."""
+    """Joins the membership. `incarnation` names one process life; the same one may register again after a reconnect.
+
+    `progress` is the training loop's, as in HEARTBEAT.
+    """
 
     worker_id: Annotated[str, Meta(max_length=4096)]
     incarnation: Identifier
@@ -71,6 +77,7 @@ class RegisterWorker(Header, frozen=True, kw_only=True, tag="register_worker"):
     gpu_count: Annotated[int, Meta(ge=0, le=1024)] = 0
     memory_bytes: Count = 0
     metadata: Metadata = {}
+    progress: Count = 0
 
 
 class AwaitGeneration(Header, frozen=True, kw_only=True, tag="await_generation"):
@@ -199,6 +206,10 @@ class LatestCheckpoint(Header, frozen=True, kw_only=True, tag="latest_checkpoint
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1
 
 
+class ResumeFrom(Header, frozen=True, kw_only=True, tag="resume_from"):
+    """Asks where the caller goes on: checkpoint, step, epoch and its shards. Answered by RESUME."""
+
+
 class RegisterWriter(Header, frozen=True, kw_only=True, tag="register_writer"):
     """A storage writer offers itself and tells what HEAD holds, so that the coordinator can reconcile."""
 
@@ -235,6 +246,14 @@ class ReportLost(Header, frozen=True, kw_only=True, tag="report_lost"):
     reason: Text = ""
 
 
+class SendCommand(Header, frozen=True, kw_only=True, tag="send_command"):
+    """Asks something of workers; empty `workers` are all live ones. Needs the supervisor's token in HELLO."""
+
+    command: Command
+    workers: Names = []
+    reason: Text = ""
+
+
 class GetStatus(Header, frozen=True, kw_only=True, tag="get_status"):
     """Asks for a snapshot of everything that a person would want to see."""
 
@@ -257,10 +276,12 @@ Request = (
     | CheckpointArrive
     | Restore
     | LatestCheckpoint
+    | ResumeFrom
     | RegisterWriter
     | CheckpointCommitted
     | CheckpointFailed
     | ReportLost
+    | SendCommand
     | GetStatus
     | GetView
 )

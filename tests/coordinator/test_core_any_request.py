@@ -49,6 +49,8 @@ REQUESTS = st.one_of(
         state=st.sampled_from(["UNKNOWN", "FAILED", "TRAINING", "IDLE"]),
         step=NUMBERS,
         resources=st.sampled_from([None, wire.Resources(cpu_percent=float("nan"))]),
+        progress=NUMBERS,
+        commands_seen=NUMBERS,
     ),
     st.builds(
         wire.Arrive,
@@ -84,6 +86,12 @@ REQUESTS = st.one_of(
     st.builds(wire.CheckpointCommitted, checkpoint=SUMMARIES, retained=st.lists(CHECKPOINTS, max_size=2)),
     st.builds(wire.CheckpointFailed, checkpoint_id=CHECKPOINTS, code=TEXTS.filter(bool), message=TEXTS),
     st.builds(wire.ReportLost, worker_id=NAMES, pid=NUMBERS),
+    st.builds(wire.ResumeFrom),
+    st.builds(
+        wire.SendCommand,
+        command=st.sampled_from(["checkpoint", "drain", "stop", "dump_stacks"]),
+        workers=st.lists(NAMES, max_size=2),
+    ),
     st.builds(wire.GetStatus),
     st.builds(wire.GetView),
 )

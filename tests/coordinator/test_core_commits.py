@@ -57,7 +57,7 @@ def test_a_broken_commit_point_moves_nothing(pair) -> None:
     job.lose(w1)
     waiting.refused("barrier_broken")
     assert job.history.datasets["data"].remaining == 95
-    assert [type(record).__name__ for record in job.records[before:]] == ["GenerationFormed"]
+    assert [type(record).__name__ for record in job.records[before:]] == ["GenerationChanged"]
 
 
 def test_a_commit_point_takes_the_whole_generation(pair) -> None:

@@ -195,6 +195,7 @@ def test_a_member_that_finished_and_was_replaced_has_not_finished(make_job) -> N
     job.lose(w0)
     again = job.worker("w0")
     again.join().got(wire.Membership)
+    w1.join().got(wire.Membership)
     w1.advance()
     assert job.history.epoch == 0
     again.advance().got(wire.EpochAdvanced)

@@ -23,10 +23,12 @@ REQUESTS = [
     wire.CheckpointArrive(checkpoint_id="c", index_key="k", digest="d", size_bytes=1),
     wire.Restore(checkpoint_id="c", ledger=b""),
     wire.LatestCheckpoint(),
+    wire.ResumeFrom(),
     wire.RegisterWriter(writer=wire.WriterInfo("s", "life", "ipc:///d", "ipc:///c")),
     wire.CheckpointCommitted(checkpoint=SUMMARY),
     wire.CheckpointFailed(checkpoint_id="c", code="storage", message="m"),
     wire.ReportLost(worker_id="w0", pid=1),
+    wire.SendCommand(command="checkpoint"),
     wire.GetStatus(),
     wire.GetView(),
 ]

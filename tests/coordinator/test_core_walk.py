@@ -70,13 +70,13 @@ class Model:
         assert record.term == self.term + 1
         self.term = record.term
 
-    def _GenerationFormed(self, record: records.GenerationFormed) -> None:  # noqa: N802
+    def _GenerationChanged(self, record: records.GenerationChanged) -> None:  # noqa: N802
         assert record.generation == self.generation + 1
-        names = [member.worker_id for member in record.members]
+        assert set(record.left) <= set(self.members)
+        survivors = [name for name in self.members if name not in record.left]
+        assert {member.worker_id for member in record.updated} <= set(survivors)
+        names = survivors + [member.worker_id for member in record.joined]
         assert len(set(names)) == len(names)
-        survivors = [name for name in self.members if name in names and name not in record.joined]
-        assert names[: len(survivors)] == survivors, "survivors come first, in their order"
-        assert set(names) == set(survivors) | set(record.joined)
         self.generation, self.members, self.formed = record.generation, names, True
 
     def _GenerationBroken(self, record: records.GenerationBroken) -> None:  # noqa: N802

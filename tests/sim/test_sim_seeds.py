@@ -29,6 +29,6 @@ EVENTS = (
     "CheckpointsReconciled",
     "EpochBegan",
     "GenerationBroken",
-    "GenerationFormed",
+    "GenerationChanged",
     "HistoryRestored",
 )

@@ -77,18 +77,20 @@ class Truth:
         require(record.term > self.term, f"term {record.term} follows {self.term}")
         self.term = record.term
 
-    def _GenerationFormed(self, record: records.GenerationFormed) -> None:  # noqa: N802
-        names = [member.worker_id for member in record.members]
+    def _GenerationChanged(self, record: records.GenerationChanged) -> None:  # noqa: N802
         require(record.generation == self.generation + 1, f"generation {record.generation} follows {self.generation}")
+        require(set(record.left) <= set(self.members), f"{record.left} leave, who are not all members")
+        survivors = [name for name in self.members if name not in record.left]
+        names = survivors + [member.worker_id for member in record.joined]
         require(len(set(names)) == len(names), f"a member twice: {names}")
-        survivors = [name for name in self.members if name in names and name not in record.joined]
-        require(names[: len(survivors)] == survivors, f"survivors {survivors} come first in {names}")
-        require(set(names) == {*survivors, *record.joined}, f"{names} are {survivors} and {record.joined}")
+        for member in record.updated:
+            require(member.worker_id in survivors, f"{member.worker_id} is updated and no survivor")
+            require(
+                self.lives[member.worker_id] == member.incarnation, f"{member.worker_id} survives as another process"
+            )
         self.generation, self.members, self.formed = record.generation, names, True
-        lives = {member.worker_id: member.incarnation for member in record.members}
-        for name in survivors:
-            require(self.lives[name] == lives[name], f"{name} survives as another process")
-        self.lives = lives
+        self.lives = {name: self.lives[name] for name in survivors}
+        self.lives.update((member.worker_id, member.incarnation) for member in record.joined)
         self.memberships[record.generation] = names
 
     def _GenerationBroken(self, record: records.GenerationBroken) -> None:  # noqa: N802

@@ -152,7 +152,7 @@ class Watch:
 
     def nobody_is_lost_who_was_heard(self, record: Record) -> None:
         """Who leaves a generation has left, was reported dead, or was not heard for a lease while the core ran."""
-        if not isinstance(record, records.GenerationFormed | records.GenerationBroken):
+        if not isinstance(record, records.GenerationChanged | records.GenerationBroken):
             return
         for name in record.left:
             silent_s = self._running_s - self._heard.get(name, float("-inf"))

@@ -1,0 +1,148 @@
+"""Who hangs: a worker that others wait for and whose training loop does not move, although its heartbeats come.
+
+A worker that sends no heartbeats either (one stuck in the GIL) loses its lease instead, see `leases.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from strata_zmq.errors import ResourceExhaustedError
+from strata_zmq.protocol.messages import HangRow
+
+from .barriers import Barriers
+from .checkpoints import Checkpoints
+from .commands import Commands
+from .datasets import Datasets
+from .rendezvous import Rendezvous
+from .world import Worker, World
+
+__all__ = ["Hangs"]
+
+_CHECKS = 20
+"""How many times within `hang_s` it is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """Somebody waits for somebody: where, since when, how many, and for whom."""
+
+    where: str
+    since: float
+    waiters: int
+    missing: Sequence[str]
+
+
+@dataclass(slots=True)
+class _Verdict:
+    worker: Worker
+    wait: _Wait
+    found_at: float
+
+
+class Hangs:
+    """The verdicts of the moment: at most one for each worker."""
+
+    def __init__(
+        self,
+        world: World,
+        rendezvous: Rendezvous,
+        commands: Commands,
+        *,
+        barriers: Barriers,
+        datasets: Datasets,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self._world = world
+        self._rendezvous = rendezvous
+        self._commands = commands
+        self._barriers = barriers
+        self._datasets = datasets
+        self._checkpoints = checkpoints
+        self._verdicts: dict[str, _Verdict] = {}
+        self._checked_at = float("-inf")
+
+    def tick(self) -> None:
+        """Look for workers that hang; ask each once for its stacks, and evict it if that is wanted."""
+        world, hang_s = self._world, self._world.config.hang_s
+        if not hang_s or world.now - self._checked_at < hang_s / _CHECKS:
+            return
+        self._checked_at = world.now
+        found = self._find()
+        for name, verdict in found.items():
+            before = self._verdicts.get(name)
+            if before is not None and before.worker is verdict.worker:
+                verdict.found_at = before.found_at
+            else:
+                self._tell(verdict)
+        self._verdicts = found
+        if world.config.evict_hung:
+            self._evict()
+
+    def rows(self) -> list[HangRow]:
+        """Return the verdicts as STATUS shows them."""
+        world = self._world
+        return [
+            HangRow(
+                worker_id=name,
+                rank=world.history.ranks.get(name, -1),
+                since_s=world.now - verdict.worker.moved_at,
+                waited_for_by=verdict.wait.waiters,
+                where=verdict.wait.where,
+            )
+            for name, verdict in self._verdicts.items()
+        ]
+
+    def _find(self) -> dict[str, _Verdict]:
+        world = self._world
+        # Who waits elsewhere does not hang: somebody else is missing there.
+        waits = {worker for barrier in self._barriers.open.values() for worker in barrier.arrivals}
+        waits.update(self._datasets.finished, self._rendezvous.waiting)
+        found: dict[str, _Verdict] = {}
+        for wait in self._waits():
+            for name in wait.missing:
+                worker = world.workers.get(name)
+                if worker is None or name in waits or name in found:
+                    continue
+                if world.now - max(worker.moved_at, wait.since) >= world.config.hang_s:
+                    found[name] = _Verdict(worker, wait, world.now)
+        return found
+
+    def _waits(self) -> Iterator[_Wait]:
+        members = self._world.history.member_ids
+        for key, barrier in self._barriers.open.items():
+            if barrier.expected >= len(members):  # of a smaller one it is not known who should come
+                kind = "commit point" if barrier.terms.commit else f"barrier {key.name!r} step"
+                yield _Wait(f"{kind} {key.step}", barrier.opened_at, len(barrier.arrivals), barrier.missing(members))
+        finished = self._datasets.finished
+        if finished:
+            missing = [name for name in members if name not in finished]
+            yield _Wait(f"epoch {self._world.history.epoch}", self._datasets.finished_since, len(finished), missing)
+        for name, opened in self._world.history.open_checkpoints.items():
+            waiters, since = self._checkpoints.waiters(name)
+            if waiters:
+                yield _Wait(f"checkpoint {name!r}", since, waiters, opened.missing)
+
+    def _tell(self, verdict: _Verdict) -> None:
+        world, worker, wait = self._world, verdict.worker, verdict.wait
+        who = self._rendezvous.describe_missing([worker.worker_id])
+        told = f"{who} hangs: {wait.waiters} wait for it at {wait.where}"
+        world.counters["hangs"] += 1
+        world.note(told)
+        try:
+            self._commands.issue([worker], "dump_stacks", told)
+        except ResourceExhaustedError as error:
+            world.note(str(error))
+
+    def _evict(self) -> None:
+        """Take who hangs for lost, two heartbeats after it was asked for its stacks."""
+        world = self._world
+        for name, verdict in list(self._verdicts.items()):
+            if world.now - verdict.found_at >= 2 * world.config.heartbeat_s:
+                del self._verdicts[name]
+                verdict.worker.evicted = True
+                world.counters["hung_evicted"] += 1
+                world.note(f"worker {name} hangs and is taken for lost")
+                self._rendezvous.remove(verdict.worker, "lost")
+        self._rendezvous.settle()
