@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faultkit.herd import Herd
 from faultkit.hosts import Network, lacking
 from faultkit.job import Coordinator, Worker
 from faultkit.proxy import TcpProxy
@@ -64,6 +65,13 @@ def start_proxy() -> Iterator[Callable[..., TcpProxy]]:
             return proxy
 
         yield start
+
+
+@pytest.fixture
+def start_herd() -> Iterator[Callable[[str, int], Herd]]:
+    """`start_herd(url, 1000)` makes so many workers in this process, each on a socket of its own."""
+    with contextlib.ExitStack() as stack:
+        yield lambda url, count: stack.enter_context(Herd(url, count))
 
 
 @pytest.fixture

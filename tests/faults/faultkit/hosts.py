@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 __all__ = ["COMMANDS", "Network", "lacking"]
@@ -149,10 +148,3 @@ class Network:
         if done.returncode != 0:
             raise AssertionError(f"{' '.join(command)} on {host}: {done.stderr.strip()}")
         return done.stdout
-
-
-def stale_namespaces() -> list[Path]:
-    """Return the namespaces that a test run which was killed has left behind."""
-    return [
-        path for path in Path("/run/netns").glob("strata-*") if not Path(f"/proc/{path.name.split('-')[1]}").exists()
-    ]

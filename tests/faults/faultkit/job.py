@@ -89,7 +89,9 @@ class Coordinator:
             )
         os.close(told)
         with os.fdopen(ready) as line:
-            if not select.select([line], [], [], _START_S)[0] or not (said := line.readline()):
+            poll = select.poll()  # select() takes no descriptor above 1023
+            poll.register(line, select.POLLIN)
+            if not poll.poll(_START_S * 1000) or not (said := line.readline()):
                 pytest.fail(f"the coordinator did not start:\n{self.log.read_text()}")
         self.serving_since = time.monotonic()
         # A port 0 becomes the one that every later life takes.
