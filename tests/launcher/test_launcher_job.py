@@ -133,12 +133,22 @@ def test_nothing_is_restarted_once_the_job_ends() -> None:
 class Storm(RuleBasedStateMachine):
     """Any events in any order: no member runs twice, limits hold, and the end leaves nobody."""
 
-    @initialize(workers=st.integers(1, 3), writers=st.integers(0, 2), restarts=st.integers(0, 2))
-    def begin(self, workers: int, writers: int, restarts: int) -> None:
+    @initialize(
+        workers=st.integers(1, 3),
+        writers=st.integers(0, 2),
+        restarts=st.integers(0, 2),
+        coordinator=st.booleans(),
+        relay=st.booleans(),
+        unreported_s=st.sampled_from([0.0, 7.0]),
+    )
+    def begin(
+        self, workers: int, writers: int, restarts: int, coordinator: bool, relay: bool, unreported_s: float
+    ) -> None:
         self.restarts, self.now, self.gave_up = restarts, 0.0, False
         self.alive: set[str] = set()
         self.finished: list[Finish] = []
-        self.job = Job(workers, writers, Limits(worker_restarts=restarts, service_restarts=restarts))
+        limits = Limits(worker_restarts=restarts, service_restarts=restarts)
+        self.job = Job(workers, writers, limits, coordinator=coordinator, relay=relay, unreported_s=unreported_s)
         self.perform(self.job.begin(self.now))
 
     def perform(self, effects: list[Effect]) -> None:
@@ -146,7 +156,7 @@ class Storm(RuleBasedStateMachine):
             assert not self.finished, f"{effect} after the end"
             if isinstance(effect, Spawn):
                 assert effect.name not in self.alive
-                assert effect.restarts <= self.restarts
+                assert effect.restarts <= self.restarts or effect.name == "relay"
                 self.alive.add(effect.name)
             elif isinstance(effect, Signal):
                 assert effect.name in self.alive

@@ -6,6 +6,7 @@ Several may be driven by one poller (`register`, `turn`); `serve` drives one unt
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,6 +56,7 @@ class RelayServer:
         self._keys = keys
         self._relay = Relay(random or Random(), job=job)  # noqa: S311 - jitter
         self._stopping = False
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._children_polled = True
         self._blocked = False
         self._reopened_at = time.monotonic()
@@ -64,6 +66,7 @@ class RelayServer:
             self._dealer = self._dial()
         except BaseException:
             self._router.close()
+            os.close(self._wake)
             raise
 
     @property
@@ -95,6 +98,7 @@ class RelayServer:
         """Serve until `stop`; raises the error with which the coordinator refused this relay."""
         poller = zmq.Poller()
         self.register(poller)
+        poller.register(self._wake, zmq.POLLIN)
         on_ready()
         due = 0.0
         while not self._stopping:
@@ -106,11 +110,13 @@ class RelayServer:
     def stop(self) -> None:
         """Ask `serve` to end; safe in a signal handler."""
         self._stopping = True
+        os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """Close the sockets and remove the local one's file."""
         self._dealer.close()
         self._router.close()
+        os.close(self._wake)
         path = ipc_path(self.endpoint)
         if path is not None:
             Path(path).unlink(missing_ok=True)
