@@ -1,4 +1,4 @@
-"""`strata run` and its relay: workers share its connection while it lives, and go on by themselves while it does not."""
+"""`strata run` and its relay: workers share its connection while it lives, and do without it while it does not."""
 
 from __future__ import annotations
 
