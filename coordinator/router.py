@@ -111,8 +111,7 @@ class Router:
         if children:
             self._folding.share(*around_address(fanout.template), children)
             direct = [one for one in direct if not is_child(one[0])]
-        bodies = encode_each(fanout.template, [(session, seq) for _, session, seq in direct])
-        self._send(zip([connection for connection, _, _ in direct], bodies, strict=True))
+        self._send(encode_each(fanout.template, direct))
 
     def _send(self, messages: Iterable[tuple[bytes, bytes]]) -> None:
         send = self._send_frame

@@ -103,14 +103,15 @@ def around_address(template: Reply) -> tuple[bytes, bytes]:
     return body[:start], body[start + 2 :]
 
 
-def encode_each(template: Reply, recipients: Iterable[tuple[int, int]]) -> list[bytes]:
-    """Return, for each (session, seq), the bytes that `encode` gives for `template` with these two in its header.
+def encode_each(template: Reply, recipients: Iterable[tuple[bytes, int, int]]) -> list[tuple[bytes, bytes]]:
+    """Return, for each (connection, session, seq), the connection and what `encode` gives for `template` with these
+    two in its header.
 
     The rest is encoded once: the thousand releases of a barrier all name its thousand participants.
     """
     head, tail = around_address(template)
-    # [1:] takes the pair's own array head off.
-    return [head + encode(pair)[1:] + tail for pair in recipients]
+    join = b"".join
+    return [(connection, join((head, encode(session), encode(seq), tail))) for connection, session, seq in recipients]
 
 
 def seq_of(data: bytes) -> int:

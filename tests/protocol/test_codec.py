@@ -306,6 +306,9 @@ def test_one_answer_to_many_requests_is_the_same_bytes_as_many_answers(kind, dat
     """The shell encodes what a barrier's ranks have in common once for all; nobody may see a difference."""
     template = msgspec.structs.replace(data.draw(messages_of(kind)), session=0, seq=0)
     count = st.integers(0, 2**62) | st.sampled_from([0, 127, 128, 2**32, 2**62])
-    recipients = data.draw(st.lists(st.tuples(count, count), max_size=5))
-    alone = [codec.encode(msgspec.structs.replace(template, session=session, seq=seq)) for session, seq in recipients]
+    recipients = data.draw(st.lists(st.tuples(st.binary(max_size=5), count, count), max_size=5))
+    alone = [
+        (connection, codec.encode(msgspec.structs.replace(template, session=session, seq=seq)))
+        for connection, session, seq in recipients
+    ]
     assert codec.encode_each(template, recipients) == alone
