@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from strata_zmq.protocol.messages import Membership, Shards
 
     from .session import WorkerSession
+    from .votes import Decision
 
 __all__ = ["Batch", "BatchStream", "Trainer"]
 
@@ -79,6 +80,12 @@ class Trainer(Protocol):
     def rollback(self) -> None:
         """Return to the state that was kept."""
 
+    def checkpoint(self) -> None:
+        """Save, as the ranks have agreed: every rank is asked behind the same commit point."""
+
+    def drain(self) -> None:
+        """Leave the job: what this rank has done is committed, and the others take its shards."""
+
 
 @dataclass(slots=True)
 class _Open:
@@ -98,7 +105,11 @@ class _Planned:
 
 
 class BatchStream:
-    """Iterates over one dataset's current epoch; ends when the whole dataset is committed, on every rank."""
+    """Iterates over one dataset's current epoch; ends when the whole dataset is committed, on every rank.
+
+    It ends earlier where the ranks have agreed to stop, behind the same commit point on each, or where this rank alone
+    is drained.
+    """
 
     def __init__(
         self,
@@ -139,6 +150,7 @@ class BatchStream:
         self._remaining = -1
         self._epoch = 0
         self._cut_short = False
+        self._at_commit_point = False
 
     def __iter__(self) -> Self:
         return self
@@ -149,7 +161,9 @@ class BatchStream:
                 f"this loop over {self._dataset_id!r} was ended before its data by the worker's next batches() or "
                 "advance_epoch(): run one loop at a time"
             )
-        if self._remaining < 0:
+        if self._session.votes.stopped:
+            self._remaining = 0
+        elif self._remaining < 0:
             self._session.state = "LOADING_DATA"
             self._adopt()
         elif self._handed_out:
@@ -164,7 +178,12 @@ class BatchStream:
         raise StopIteration
 
     def settle(self) -> bool:
-        """Commit the batch in hand now instead of at the next turn; False if there was none."""
+        """Commit the batch in hand now instead of at the next turn; False if history does not stand at one of its own.
+
+        Asked from within `Trainer.checkpoint`, history stands where it should.
+        """
+        if self._at_commit_point:
+            return True
         if not self._handed_out:
             return False
         self._commit()
@@ -255,7 +274,9 @@ class BatchStream:
     def _commit(self) -> None:
         """Meet the other ranks at the next commit point; on a change of membership go back to the last one."""
         try:
-            released = self._session.commit(list(self._seen.values()), timeout_s=self._timeout_s)
+            released = self._session.commit(
+                list(self._seen.values()), timeout_s=self._timeout_s, values=self._session.votes.ballot()
+            )
         except (GenerationChangedError, StaleGenerationError):
             self._session.state = "RECOVERING"
             self._trainer.rollback()
@@ -265,6 +286,29 @@ class BatchStream:
         self._handed_out = 0
         self._remaining = released.remaining.get(self._dataset_id, 0)
         self._trainer.remember()
+        self._obey(self._session.votes.count(released.reduced))
+
+    def _obey(self, decision: Decision) -> None:
+        """Do what was agreed on at this commit point, and what this rank alone was told."""
+        if decision.checkpoint:
+            self._at_commit_point = True
+            try:
+                self._trainer.checkpoint()
+            finally:
+                self._at_commit_point = False
+        if decision.stop or self._session.votes.draining:
+            self._end()
+        if self._session.votes.draining:
+            self._trainer.drain()
+
+    def _end(self) -> None:
+        """Hand out no more, though there is more."""
+        self._release()
+        self._planned.clear()
+        self._shards.clear()
+        if self._loader is not None:
+            self._loader.flush()
+        self._remaining = 0
 
     def _adopt(self) -> None:
         """Adopt the current generation, agree on the state with its other members, and take this rank's shards."""

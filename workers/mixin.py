@@ -6,18 +6,19 @@ history, the checkpoint client streams to the writers.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from strata_zmq.domain.names import check_metadata
-from strata_zmq.errors import GenerationChangedError, InvalidArgumentError
+from strata_zmq.domain.names import check_metadata, check_not_negative
+from strata_zmq.errors import GenerationChangedError, InvalidArgumentError, UnavailableError
 
 from .batches import BatchStream
+from .hooks import Hooks
 from .session import WorkerIdentity, WorkerSession
 from .shards import Shard, shards_from
 from .tracked import Tracked
@@ -28,10 +29,9 @@ if TYPE_CHECKING:
     from strata_zmq.protocol.messages import Membership, Released
 
     from .checkpoint_client import CheckpointClient, CheckpointHandle
+    from .operations import Values
 
 __all__ = ["ShardView", "WorkerMixin"]
-
-log = logging.getLogger("strata.worker")
 
 _BEGINNING = json.dumps({"epoch": 0, "commit_index": 0, "datasets": {}}).encode()
 
@@ -65,8 +65,9 @@ class WorkerMixin:
     __tracked: Tracked | None = None
     __checkpoints: CheckpointClient | None = None
     __stream: BatchStream | None = None
-    __hooks: _Hooks | None = None
+    __hooks: Hooks | None = None
     __told: Mapping[str, Any] | None = None
+    __drained: WorkerSession | None = None
     __loaders: dict[tuple[bytes, int], Loader] | None = None
 
     # ---- joining and leaving
@@ -122,6 +123,12 @@ class WorkerMixin:
         """How many commit points history has, as far as this worker has seen."""
         return self.session.step
 
+    @property
+    def stopping(self) -> bool:
+        """Whether loops end before their data: the ranks have agreed to `stop`, or this one was told to `drain`."""
+        session = self.__drained or self.__session
+        return session is not None and (session.votes.stopped or session.votes.draining)
+
     def deregister(self) -> None:
         """Wait for pending checkpoints, leave the membership and close the connection. Safe to call twice."""
         atexit.unregister(self.deregister)
@@ -160,6 +167,14 @@ class WorkerMixin:
         Override it to hand the model to newcomers, typically from rank 0, which is the longest-standing member. The
         call may use `barrier`; if the membership changes again within it, it is called again.
         """
+
+    def on_checkpoint_requested(self) -> None:
+        """Save what is tracked; called on every rank behind the same commit point, when `checkpoint` was commanded.
+
+        Override it to save something else, or in another way; it is called within the loop over `batches`.
+        """
+        if self._state():
+            self.save_checkpoint()
 
     # ---- data
 
@@ -215,25 +230,36 @@ class WorkerMixin:
     def advance_epoch(self, timeout_s: float = 300.0) -> int:
         """Finish this worker's epoch and wait for the others; returns the epoch that has begun.
 
-        A batch in hand is committed first.
+        A batch in hand is committed first. A worker that was drained stays in its epoch.
         """
         self._leave_stream()
-        return self.session.advance_epoch(timeout_s=timeout_s)
+        return self.epoch if self.__drained is not None else self.session.advance_epoch(timeout_s=timeout_s)
 
     def epochs(self, count: int, *, timeout_s: float = 300.0) -> Iterator[int]:
         """Iterate over the epochs up to `count`, from the one that the job is in, and advance behind each.
 
-        A worker that joins late, or a job that was resumed, starts where history stands and ends with the others.
+        A worker that joins late, or a job that was resumed, starts where history stands and ends with the others. It
+        ends with the epoch in hand when the loop over `batches` was ended by a command (`stopping`).
         """
-        while (epoch := self.epoch) < count:
-            yield epoch
-            self.advance_epoch(timeout_s)
+        return self._epochs(check_not_negative("count", count, 2**62), timeout_s)
 
     # ---- coordination
 
-    def barrier(self, name: str, step: int, *, expected: int = 0, timeout_s: float = 300.0) -> Released:
-        """Wait until all ranks have arrived at (name, step); raises GenerationChangedError if membership changes."""
-        return self.session.barrier(name, step, expected=expected, timeout_s=timeout_s)
+    def barrier(
+        self, name: str, step: int, *, expected: int = 0, timeout_s: float = 300.0, values: Values | None = None
+    ) -> Released:
+        """Wait until all ranks have arrived at (name, step); raises GenerationChangedError if membership changes.
+
+        `values={"loss": ("mean", x)}` is reduced over all ranks into `reduced["loss"]` of what is returned.
+        """
+        return self.session.barrier(name, step, expected=expected, timeout_s=timeout_s, values=values)
+
+    async def wait_barrier(
+        self, name: str, step: int, *, expected: int = 0, timeout_s: float = 300.0, values: Values | None = None
+    ) -> Released:
+        """`barrier` without holding up the event loop."""
+        session = await asyncio.to_thread(self._connected)
+        return await session.aio.barrier(name, step, expected=expected, timeout_s=timeout_s, values=values)
 
     # ---- checkpoints
 
@@ -256,7 +282,10 @@ class WorkerMixin:
                 "optimizer=...) first"
             )
         session = self.session
-        if self.__stream is None or not self.__stream.settle():
+        settled = self._settled()
+        if self.__drained is not None:
+            return _given_up(session.step if step is None else step, session.epoch if epoch is None else epoch)
+        if not settled:
             self._agree()
         step = session.step if step is None else step
         epoch = session.epoch if epoch is None else epoch
@@ -265,6 +294,12 @@ class WorkerMixin:
             return self._checkpoint_client().save(state.capture(), step=step, epoch=epoch, metadata=texts)
         finally:
             session.state = before
+
+    async def save_async(
+        self, step: int | None = None, epoch: int | None = None, *, metadata: Mapping[str, str] | None = None
+    ) -> CheckpointHandle:
+        """`save_checkpoint` without holding up the event loop; what is tracked must not change until it returns."""
+        return await asyncio.to_thread(self.save_checkpoint, step, epoch, metadata=metadata)
 
     def restore_checkpoint(
         self, path: str | os.PathLike[str] | None = None, checkpoint_id: str | None = None
@@ -306,6 +341,25 @@ class WorkerMixin:
 
     # ---- inside
 
+    def _settled(self) -> bool:
+        """Commit the batch in hand, for a save that follows."""
+        if self.__stream is None:
+            return False
+        hooks = self._hooks()
+        hooks.saving = True
+        try:
+            return self.__stream.settle()
+        finally:
+            hooks.saving = False
+
+    def _epochs(self, count: int, timeout_s: float) -> Iterator[int]:
+        while (epoch := self.epoch) < count and not self.stopping:
+            yield epoch
+            if self.stopping:
+                self._leave_stream()
+            else:
+                self.advance_epoch(timeout_s)
+
     def _leave_stream(self) -> None:
         stream, self.__stream = self.__stream, None
         if stream is not None:
@@ -317,6 +371,8 @@ class WorkerMixin:
         return self.__tracked
 
     def _connected(self, timeout_s: float = 300.0) -> WorkerSession:
+        if self.__drained is not None:
+            return self.__drained
         if self.__session is None:
             identity = WorkerIdentity(
                 worker_id=self.worker_id or WorkerIdentity.default_id(),
@@ -347,10 +403,16 @@ class WorkerMixin:
             loaders[key] = Loader(reader, batch_rows=batch_rows)
         return loaders[key]
 
-    def _hooks(self) -> _Hooks:
+    def _hooks(self) -> Hooks:
         if self.__hooks is None:
-            self.__hooks = _Hooks(self, self._state())
+            self.__hooks = Hooks(self, self._state(), self._drain)
         return self.__hooks
+
+    def _drain(self) -> None:
+        """Leave the job for good. What the worker knew of it can still be read; asking anything is refused."""
+        session = self.__session
+        self.deregister()
+        self.__drained = session
 
     def _agree(self, timeout_s: float = 300.0) -> None:
         """Adopt the current generation and agree on the state with its other members, who are past the loop, too.
@@ -375,29 +437,10 @@ class WorkerMixin:
         return self.__checkpoints
 
 
-class _Hooks:
-    """The batch stream's view of a worker."""
+def _given_up(step: int, epoch: int) -> CheckpointHandle:
+    """Return the handle of a save by a worker that has left."""
+    from .checkpoint_client import CheckpointHandle
 
-    def __init__(self, worker: WorkerMixin, state: Tracked) -> None:
-        self._worker = worker
-        self._state = state
-        self._announced = 0
-        self.restored = False
-
-    def on_membership(self, membership: Membership) -> None:
-        if membership.generation != self._announced:
-            self._worker.on_membership(membership)
-            if membership.rank == 0 and membership.commit_index and not (self._announced or self.restored):
-                log.warning(
-                    "history stands at commit point %d and no member remembers its model: this one begins anew with "
-                    "the rest of the data; call restore_checkpoint() in on_membership to go back to the last one saved",
-                    membership.commit_index,
-                )
-            self._announced = membership.generation
-
-    def remember(self) -> None:
-        if self._state:
-            self._state.remember()
-
-    def rollback(self) -> None:
-        self._state.rollback()
+    handle = CheckpointHandle(step, epoch)
+    handle.end(UnavailableError(f"the checkpoint of step {step} is not saved by this worker: it was drained"))
+    return handle

@@ -21,6 +21,7 @@ from .identity import WorkerIdentity, boot_id
 from .operations import Operation, SessionState
 from .resources import ResourceMeter
 from .view import Cluster
+from .votes import Votes
 
 if TYPE_CHECKING:
     from .aio import AsyncWorkerSession
@@ -51,6 +52,8 @@ class WorkerSession(SessionState):
     def __init__(self, identity: WorkerIdentity, coordinator_url: str | None = None) -> None:
         super().__init__(identity.worker_id)
         self.identity = identity
+        self.votes = Votes()
+        """The commands that the coordinator has passed on, and the ranks' agreement on them."""
         self._meter = ResourceMeter()
         usual = coordinator_url is None or coordinator_url == os.environ.get("COORDINATOR_URL")
         self.client = CoordinatorClient(
@@ -59,6 +62,7 @@ class WorkerSession(SessionState):
             role="worker",
             introduce=identity.registration,
             heartbeat=self.report,
+            on_command=self.votes.take,
         )
 
     def report(self) -> wire.Heartbeat:

@@ -46,6 +46,7 @@ MISTAKES: dict[str, tuple[Call, str]] = {
             "batches": lambda worker, v: next(worker.batches("data", 8, timeout_s=v)),
         }.items()
     },
+    **{f"epochs({value!r})": (lambda worker, v=value: worker.epochs(v), "count") for value in (None, "x", 1.5, -1)},
     "step beyond 64 bits": (lambda worker: worker.barrier("b", 2**70), "arrive cannot be sent"),
     "path of another type": (lambda worker: worker.register_dataset("p", Path("/x"), 10, 5), "cannot be sent"),  # type: ignore[arg-type]
     "metadata as text": (lambda worker: worker.save_checkpoint(metadata="x"), "metadata"),  # type: ignore[arg-type]

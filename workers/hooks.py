@@ -1,0 +1,72 @@
+"""The batch stream's view of a worker: what the loop tells the training code, and in which order.
+
+It keeps what was announced; what the training code does with it is the worker's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from .tracked import Tracked
+
+if TYPE_CHECKING:
+    from strata_zmq.protocol.messages import Membership
+
+__all__ = ["Hooks"]
+
+log = logging.getLogger("strata.worker")
+
+
+class Hooked(Protocol):
+    """What training code may override."""
+
+    def on_membership(self, membership: Membership) -> None:
+        """Bring this rank in line with the others."""
+
+    def on_checkpoint_requested(self) -> None:
+        """Save, as every rank does behind the same commit point."""
+
+
+class Hooks:
+    """Tells one worker what its loop comes upon."""
+
+    def __init__(self, worker: Hooked, state: Tracked, leave: Callable[[], None]) -> None:
+        self._worker = worker
+        self._state = state
+        self._leave = leave
+        self._announced = 0
+        self.restored = False
+        self.saving = False
+        """Whether the commit point under way is a save's own: it needs no other one."""
+
+    def on_membership(self, membership: Membership) -> None:
+        """Announce a generation, once."""
+        if membership.generation != self._announced:
+            self._worker.on_membership(membership)
+            if membership.rank == 0 and membership.commit_index and not (self._announced or self.restored):
+                log.warning(
+                    "history stands at commit point %d and no member remembers its model: this one begins anew with "
+                    "the rest of the data; call restore_checkpoint() in on_membership to go back to the last one saved",
+                    membership.commit_index,
+                )
+            self._announced = membership.generation
+
+    def remember(self) -> None:
+        """Keep the tracked state as the one to return to."""
+        if self._state:
+            self._state.remember()
+
+    def rollback(self) -> None:
+        """Return to the state that was kept."""
+        self._state.rollback()
+
+    def checkpoint(self) -> None:
+        """Have the worker save."""
+        if not self.saving:
+            self._worker.on_checkpoint_requested()
+
+    def drain(self) -> None:
+        """Have the worker leave the job."""
+        self._leave()

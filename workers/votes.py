@@ -1,0 +1,72 @@
+"""What a worker has been commanded, and how the ranks agree on it: a command becomes a vote at every commit point.
+
+A command may reach one rank or all, and each at another time; carried by a commit point and reduced by "any", it takes
+effect on every rank behind the same one. What to do then is the loop's and the training code's business.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .operations import Values
+
+__all__ = ["Decision", "Votes"]
+
+log = logging.getLogger("strata.worker")
+
+_STDERR = 2
+_VOTED = {"stop": "strata.stop", "checkpoint": "strata.checkpoint"}
+"""Commands that all ranks carry out together, and their votes' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What all ranks do behind a commit point."""
+
+    stop: bool = False
+    checkpoint: bool = False
+
+
+class Votes:
+    """The commands that one worker has taken and not yet carried out. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted: set[str] = set()
+        self._cast: set[str] = set()
+        """What the arrival that is under way has voted for."""
+        self.stopped = False
+        """Whether the ranks have agreed to stop."""
+        self.draining = False
+        """Whether this rank alone is to leave behind its next commit point."""
+
+    def take(self, command: str) -> None:
+        """Take a command; `dump_stacks` is carried out at once, on whichever thread this is."""
+        log.info("commanded: %s", command)
+        if command == "dump_stacks":
+            faulthandler.dump_traceback(_STDERR, all_threads=True)
+        elif command == "drain":
+            self.draining = True
+        elif command in _VOTED:
+            with self._lock:
+                self._wanted.add(command)
+        else:
+            log.warning("the command %r is not known to this release and is ignored", command)
+
+    def ballot(self) -> Values:
+        """Return what an arrival at a commit point carries; every rank carries the same names."""
+        with self._lock:
+            self._cast = set(self._wanted)
+            return {name: ("any", float(command in self._cast)) for command, name in _VOTED.items()}
+
+    def count(self, reduced: Mapping[str, float]) -> Decision:
+        """Return what was decided at a commit point; what came in meanwhile is voted for at the next one."""
+        decided = {command for command, name in _VOTED.items() if reduced.get(name)}
+        with self._lock:
+            self._wanted -= self._cast & decided
+        self.stopped = self.stopped or "stop" in decided
+        return Decision(stop="stop" in decided, checkpoint="checkpoint" in decided)
