@@ -18,7 +18,7 @@ from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.codec import decode_reply, encode
 from strata_zmq.transport.sockets import REPLIES, connect, open_socket
 from strata_zmq.workers.agent.relay import CHILD_BYTES_MAX
-from strata_zmq.workers.agent.server import RelayServer
+from strata_zmq.workers.agent.server import Relays, RelayServer
 from strata_zmq.workers.session import WorkerIdentity, WorkerSession
 
 TOTAL = 1000
@@ -150,8 +150,9 @@ def wire_to(start_bus, run_dir) -> Iterator[Callable[..., Any]]:
     """A relay served by a thread of this process; `wire_to()` gives a bare DEALER connected to it."""
     bus = start_bus(*LEASE)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    server = RelayServer(context, f"ipc://{run_dir}/here", bus.url)
-    thread = threading.Thread(target=server.serve)
+    relays = Relays()
+    relays.add(RelayServer(context, f"ipc://{run_dir}/here", bus.url))
+    thread = threading.Thread(target=relays.serve)
     thread.start()
     sockets = []
 
@@ -159,16 +160,16 @@ def wire_to(start_bus, run_dir) -> Iterator[Callable[..., Any]]:
         socket = open_socket(context, zmq.DEALER, REPLIES)
         socket.setsockopt(zmq.RCVTIMEO, 10_000)
         socket.setsockopt(zmq.SNDTIMEO, 10_000)
-        connect(socket, server.endpoint)
+        connect(socket, relays.endpoints[0])
         sockets.append(socket)
         return socket
 
     yield dial
     for socket in sockets:
         socket.close()
-    server.stop()
+    relays.stop()
     thread.join(10)
-    server.close()
+    relays.close()
     context.term()
 
 

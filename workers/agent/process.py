@@ -19,12 +19,11 @@ from strata_zmq.transport.curve import CurveKeys
 from strata_zmq.transport.endpoints import parse_endpoint
 from strata_zmq.transport.sockets import raise_file_limit
 
-from .children import CHILDREN_MAX
-from .server import RelayServer
+from .server import Relays, RelayServer
 
 __all__ = ["main"]
 
-_FILES = 2 * CHILDREN_MAX + 64
+_FILES = 2048
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,7 +34,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str]) -> int:
     """Serve until SIGINT or SIGTERM; returns 0, or raises the error with which the coordinator refused the relay."""
     parser = _Parser(prog="relay", description="Speak to the coordinator once for the workers of this host.")
-    parser.add_argument("--listen", required=True, help="where the host's workers connect, ipc:///path")
+    parser.add_argument(
+        "--listen", action="append", required=True, help="where a host's workers connect, ipc:///path; again for more"
+    )
     parser.add_argument("--coordinator-url", default=os.environ.get("COORDINATOR_URL", "localhost:50051"))
     parser.add_argument("--job", default="", help="refuse to speak to the coordinator of another job")
     parser.add_argument("--ready-fd", type=int, default=-1, help="write one JSON line here when serving")
@@ -47,28 +48,33 @@ def main(argv: list[str]) -> int:
     )
     raise_file_limit(_FILES)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    server = RelayServer(
-        context,
-        parse_endpoint(options.listen, field="--listen", default_port=0),
-        parse_endpoint(options.coordinator_url),
-        job=options.job,
-        keys=CurveKeys.from_environment(),
-    )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.stop())
+    context.set(zmq.MAX_SOCKETS, 2 * len(options.listen) + 16)
+    relays = Relays()
     try:
-        server.serve(lambda: _announce(options.ready_fd, server.endpoint))
+        for listen in options.listen:
+            relays.add(
+                RelayServer(
+                    context,
+                    parse_endpoint(listen, field="--listen", default_port=0),
+                    parse_endpoint(options.coordinator_url),
+                    job=options.job,
+                    keys=CurveKeys.from_environment(),
+                )
+            )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: relays.stop())
+        relays.serve(lambda: _announce(options.ready_fd, relays.endpoints))
     finally:
-        server.close()
+        relays.close()
         context.term()
     return 0
 
 
-def _announce(ready_fd: int, endpoint: str) -> None:
+def _announce(ready_fd: int, endpoints: list[str]) -> None:
     if ready_fd < 0:
         return
     try:
         with os.fdopen(ready_fd, "w") as ready:
-            ready.write(json.dumps({"listen": endpoint, "pid": os.getpid()}) + "\n")
+            ready.write(json.dumps({"listen": endpoints, "pid": os.getpid()}) + "\n")
     except OSError as error:
         raise InvalidArgumentError(f"--ready-fd {ready_fd} cannot be written: {error.strerror}") from None

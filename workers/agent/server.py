@@ -1,7 +1,4 @@
-"""A relay on real sockets: a ROUTER for the host's workers, one DEALER upward. It decides nothing.
-
-Several may be driven by one poller (`register`, `turn`); `serve` drives one until it is told to stop.
-"""
+"""Relays on real sockets: each a ROUTER for a host's workers and one DEALER upward. They decide nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from strata_zmq.transport.sockets import Limits, bind, connect, open_socket
 
 from .relay import CHILD_BYTES_MAX, Relay
 
-__all__ = ["RelayServer"]
+__all__ = ["RelayServer", "Relays"]
 
 log = logging.getLogger("strata.agent")
 
@@ -39,7 +36,10 @@ _RCVMORE = int(zmq.RCVMORE)
 
 
 class RelayServer:
-    """One relay's sockets. `listen` is where the host's workers connect, `coordinator_url` where it speaks upward."""
+    """One relay's sockets. `listen` is where the host's workers connect, `coordinator_url` where it speaks upward.
+
+    Whoever drives it polls what it registers, and calls `turn` when something is ready or due.
+    """
 
     def __init__(
         self,
@@ -55,8 +55,6 @@ class RelayServer:
         self._upstream = coordinator_url
         self._keys = keys
         self._relay = Relay(random or Random(), job=job)  # noqa: S311 - jitter
-        self._stopping = False
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._children_polled = True
         self._blocked = False
         self._reopened_at = time.monotonic()
@@ -66,13 +64,17 @@ class RelayServer:
             self._dealer = self._dial()
         except BaseException:
             self._router.close()
-            os.close(self._wake)
             raise
 
     @property
     def failure(self) -> StrataError | None:
         """Why the coordinator will not have this relay; None while it will."""
         return self._relay.conversation.failure
+
+    @property
+    def sockets(self) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+        """What is polled for it now."""
+        return self._router, self._dealer
 
     def register(self, poller: zmq.Poller) -> None:
         """Have this relay's sockets polled."""
@@ -94,29 +96,10 @@ class RelayServer:
             poller.register(self._router, zmq.POLLIN if self._children_polled else 0)
         return now + _POLL_MAX_S if self._blocked else min(self._relay.next_due(now), now + _POLL_MAX_S)
 
-    def serve(self, on_ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until `stop`; raises the error with which the coordinator refused this relay."""
-        poller = zmq.Poller()
-        self.register(poller)
-        poller.register(self._wake, zmq.POLLIN)
-        on_ready()
-        due = 0.0
-        while not self._stopping:
-            wait_ms = max(0.0, due - time.monotonic()) * 1000
-            due = self.turn(dict(poller.poll(int(wait_ms) + 1 if wait_ms else 0)), poller)
-            if self.failure is not None:
-                raise self.failure
-
-    def stop(self) -> None:
-        """Ask `serve` to end; safe in a signal handler."""
-        self._stopping = True
-        os.eventfd_write(self._wake, 1)
-
     def close(self) -> None:
         """Close the sockets and remove the local one's file."""
         self._dealer.close()
         self._router.close()
-        os.close(self._wake)
         path = ipc_path(self.endpoint)
         if path is not None:
             Path(path).unlink(missing_ok=True)
@@ -193,3 +176,50 @@ class RelayServer:
         self._dealer, self._blocked = self._dial(), False
         poller.register(self._dealer, zmq.POLLIN)
         self._relay.reconnect(now)
+
+
+class Relays:
+    """Relays that share a thread: one on a host, many where a test plays many hosts."""
+
+    def __init__(self) -> None:
+        self._servers: list[RelayServer] = []
+        self._stopping = False
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def add(self, server: RelayServer) -> None:
+        """Drive this one, too, and close it in the end."""
+        self._servers.append(server)
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Where they listen."""
+        return [server.endpoint for server in self._servers]
+
+    def serve(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop`; raises the error with which the coordinator refused a relay."""
+        poller = zmq.Poller()
+        poller.register(self._wake, zmq.POLLIN)
+        for server in self._servers:
+            server.register(poller)
+        on_ready()
+        dues = dict.fromkeys(self._servers, 0.0)
+        while not self._stopping:
+            wait_ms = (min(dues.values()) - time.monotonic()) * 1000
+            ready = dict(poller.poll(int(wait_ms) + 1 if wait_ms > 0 else 0))
+            now = time.monotonic()
+            for server, due in dues.items():
+                if due <= now or any(socket in ready for socket in server.sockets):
+                    dues[server] = server.turn(ready, poller)
+                    if server.failure is not None:
+                        raise server.failure
+
+    def stop(self) -> None:
+        """Ask `serve` to end; safe in a signal handler."""
+        self._stopping = True
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Close all of them."""
+        for server in self._servers:
+            server.close()
+        os.close(self._wake)
