@@ -204,6 +204,44 @@ def writer(args: _Arguments = None) -> None:
     _become("strata_zmq.workers", "writer", *(args or ()))
 
 
+@app.command()
+def sim_workers(
+    workers: Annotated[int, typer.Argument(metavar="N", help="How many workers to simulate.")],
+    coordinator_url: Annotated[
+        str, typer.Option("--coordinator", envvar="COORDINATOR_URL", help="host:port or ipc:///path.")
+    ] = "localhost:50051",
+    step: Annotated[float, typer.Option(help="Seconds that a training step takes on average.")] = 1.0,
+    batch: Annotated[int, typer.Option(help="Samples a step and worker.")] = 32,
+    samples: Annotated[int, typer.Option(help="Samples of the dataset.")] = 1_000_000,
+    shard_size: Annotated[int, typer.Option(help="Samples a shard.")] = 1_000,
+    dataset: Annotated[str, typer.Option(help="The dataset's id.")] = "simulated",
+    gpus: Annotated[int, typer.Option(help="GPUs that each worker claims to have.")] = 0,
+    churn: Annotated[float, typer.Option(help="Workers a minute that are killed or leave, and come back.")] = 0.0,
+    hangs: Annotated[float, typer.Option(help="Training loops a minute that stand still for 90 s.")] = 0.0,
+    prefix: Annotated[str, typer.Option(help="Workers are named PREFIX-0, PREFIX-1, ...")] = "sim",
+    seed: Annotated[int, typer.Option(help="Of everything that is left to chance.")] = 0,
+    duration: Annotated[float, typer.Option(help="Seconds; 0 until it is stopped.")] = 0.0,
+) -> int:
+    """Connect N simulated workers to a running coordinator: for load, for a dashboard, for trying things out."""
+    from strata_zmq.workers.simulated.fleet import run_fleet
+    from strata_zmq.workers.simulated.plan import FleetPlan
+
+    plan = FleetPlan(
+        workers=workers,
+        prefix=prefix,
+        step_s=step,
+        batch_size=batch,
+        dataset_id=dataset,
+        total_samples=samples,
+        shard_size=shard_size,
+        gpus=gpus,
+        churn=churn,
+        hangs=hangs,
+        seed=seed,
+    )
+    return run_fleet(plan, coordinator_url, duration_s=duration, say=lambda text: typer.echo(f"[sim] {text}", err=True))
+
+
 @app.command(context_settings=_FORWARD, add_help_option=False)
 def bench(args: _Arguments = None) -> None:
     """Measure this machine: every figure beside its limit and a peer."""
