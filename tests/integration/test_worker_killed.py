@@ -108,3 +108,25 @@ def test_a_worker_that_sleeps_through_its_lease_is_fenced_and_rejoins(
     assert coordinator.status().certificates[0]["complete"]
     assert {event["pid"] for event in sleeper.events("membership")} == {sleeper.pid}
     assert sorted(_committed_ids([steady, sleeper])) == list(range(TOTAL))
+
+
+def test_what_a_sleeper_had_in_hand_is_void_and_the_same_process_is_a_later_member(
+    start_coordinator: Callable[..., Any], start_trainer: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    """Stopped for longer than its lease, it is told so at its commit; its next one, in a later generation, counts."""
+    coordinator = start_coordinator("--initial-workers", "1", "--lease-s", "1")
+    sleeper = start_trainer(coordinator, "worker-0", program="sleep_with_work.py")
+    eventually(lambda: sleeper.events("holding"), 20)
+    (before,) = sleeper.events("holding")
+    sleeper.signal(signal.SIGSTOP)
+    eventually(lambda: coordinator.status().workers == [], 20)
+    sleeper.go("go")
+    sleeper.signal(signal.SIGCONT)
+    sleeper.finish()
+    (refused,), (committed,) = sleeper.events("refused"), sleeper.events("committed")
+    assert refused["code"] in {"fenced", "generation_changed"}
+    assert committed["generation"] > before["generation"]
+    status = coordinator.status()
+    assert status.commit_index == 1, "the commit before the sleep counted, too"
+    assert status.datasets[0]["remaining"] == 0
+    assert status.counters["leases_expired"] == 1
