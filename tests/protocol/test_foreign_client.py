@@ -283,3 +283,42 @@ def test_a_follower_of_another_language_notices_a_gap_and_recovers_from_a_snapsh
         assert recovered.follow(tick)
         tick = hear()
     assert tick[5] == recovered.digest
+
+
+def test_clients_of_another_language_agree_on_values_and_hear_who_was_late(start_coordinator, new_socket) -> None:
+    coordinator = start_coordinator("--initial-workers", "2")
+    workers = [Foreigner(new_socket(zmq.DEALER), coordinator.control) for _ in range(2)]
+    for worker, name in zip(workers, ("alpha", "beta"), strict=True):
+        worker.join(name)
+    for worker in workers:
+        worker.adopt(worker.say("await_generation", 0, 10.0))
+
+    def arrive(worker: Foreigner, loss: float, stop: float) -> int:
+        values = [["loss", "mean", loss], ["stop", "any", stop]]
+        return worker.say("arrive", "vote", 1, 0, 10.0, False, [], "break", values)
+
+    calls = [arrive(workers[0], 0.5, 0.0), arrive(workers[1], 0.25, 1.0)]
+    for worker, call in zip(workers, calls, strict=True):
+        released = worker.hear(call)
+        assert released[11] == {"loss": 0.375, "stop": 1.0}
+        assert released[13][0] == released[8][-1]  # the slowest is who came last
+        assert 0 <= released[12][0] <= released[12][3]
+
+
+def test_a_client_of_another_language_that_was_silent_too_long_is_fenced_and_joins_again(
+    start_coordinator, new_socket
+) -> None:
+    coordinator = start_coordinator("--lease-s", "1", "--heartbeat-s", "0.25")
+    client = Foreigner(new_socket(zmq.DEALER), coordinator.control)
+    client.join("alpha")
+    before = client.adopt(client.say("await_generation", 0, 10.0))[3]
+    witness = Foreigner(new_socket(zmq.DEALER), coordinator.control)
+    witness.hello("client")
+    while any(row[0] == "alpha" for row in witness.ask("get_status")[9]):
+        pass  # each question waits for its answer; the test's time limit ends a lease that never does
+    assert client.ask("heartbeat")[6] == "fenced"
+    assert client.ask("arrive", "step", 1)[6] == "fenced"
+    assert client.ask("register_worker", "alpha", "alpha-life")[0] == "registered"
+    assert client.ask("arrive", "step", 1)[6] in {"generation_changed", "stale_generation"}
+    assert client.adopt(client.say("await_generation", before, 10.0))[3] > before
+    assert client.ask("arrive", "step", 1)[0] == "released"
