@@ -65,8 +65,8 @@ class Worker(Generic[Kind]):
 
 
 @contextmanager
-def connected(endpoint: str, count: int) -> Iterator[Sockets]:
-    """Yield `count` DEALER sockets connected to `endpoint`.
+def connected(endpoint: str | Sequence[str], count: int) -> Iterator[Sockets]:
+    """Yield `count` DEALER sockets connected to `endpoint`; several endpoints get as many each, one after the other.
 
     Raises ResourceExhaustedError where the limit on open files cannot be raised far enough.
     """
@@ -75,9 +75,10 @@ def connected(endpoint: str, count: int) -> Iterator[Sockets]:
     context.set(zmq.MAX_SOCKETS, count + 16)
     try:
         sockets: Sockets = []
-        for _ in range(count):
+        endpoints = [endpoint] if isinstance(endpoint, str) else endpoint
+        for place in range(count):
             socket = open_socket(context, zmq.DEALER, CONTROL)
-            connect(socket, endpoint)
+            connect(socket, endpoints[place * len(endpoints) // count])
             socket.setsockopt(zmq.RCVTIMEO, int(_TIMEOUT_S * 1000))
             socket.setsockopt(zmq.SNDTIMEO, int(_TIMEOUT_S * 1000))
             sockets.append(socket)

@@ -1,7 +1,7 @@
 """etcd's put: one member with its write-ahead log flushed at every commit, as it comes.
 
-The load is prepared gRPC frames (`grpc_load`), one key and one connection for each worker: a client in Python would be
-measured instead of etcd. That every reply was a put is told by the store's revision, which each put raises by one.
+The load is prepared gRPC frames (`grpc_load`), one key for each connection: a client in Python would be measured
+instead of etcd. That every reply was a put is told by the store's revision, which each put raises by one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Peer:
             self._await_server()
             value = b"." * value_bytes
             messages = [
-                _field(_KEY, f"worker-{place:05d}".encode()) + _field(_VALUE, value) for place in range(connections)
+                _field(_KEY, f"key-{place:05d}".encode()) + _field(_VALUE, value) for place in range(connections)
             ]
             self._load = GrpcLoad(client, _PUT, messages, window)
         except BaseException:

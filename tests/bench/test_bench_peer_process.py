@@ -91,5 +91,5 @@ def test_the_installer_refuses_a_peer_that_it_does_not_know(tmp_path: Path) -> N
     environment = {**os.environ, PEERS_VARIABLE: str(tmp_path / "peers")}
     ended = subprocess.run([script, "uhashring", "memcached"], env=environment, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert "unknown peer 'memcached'; the peers are: uhashring redis torch safetensors" in ended.stderr
+    assert "unknown peer 'memcached'; the peers are: uhashring redis etcd grpc torch safetensors" in ended.stderr
     assert list(tmp_path.iterdir()) == []
