@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from strata_zmq.checkpoint.manager import CheckpointInfo, CheckpointManager
     from strata_zmq.errors import StrataError
+    from strata_zmq.workers.aio import AsyncWorkerSession
     from strata_zmq.workers.mixin import WorkerMixin
     from strata_zmq.workers.orchestrator import TrainingOrchestrator
     from strata_zmq.workers.registry import DatasetRegistry
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncWorkerSession": "strata_zmq.workers.aio",
     "CheckpointInfo": "strata_zmq.checkpoint.manager",
     "CheckpointManager": "strata_zmq.checkpoint.manager",
     "DatasetRegistry": "strata_zmq.workers.registry",
@@ -27,6 +29,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AsyncWorkerSession",
     "CheckpointInfo",
     "CheckpointManager",
     "DatasetRegistry",

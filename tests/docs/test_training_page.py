@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from strata_zmq import DatasetRegistry
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 
@@ -88,3 +91,15 @@ def test_newcomers_take_the_model_from_rank_0(page: dict[str, Any], tmp_path: Pa
         worker.register_dataset("numbers", total_samples=20, shard_size=5)
         assert sum(len(batch) for batch in worker.batches("numbers", 4)) == 20
         assert (tmp_path / "weights.npy").exists()
+
+
+def test_ranks_agree_on_the_loss_and_end_behind_the_same_step(page: dict[str, Any]) -> None:
+    with page["Careful"]() as worker:
+        losses = worker.train(np.full(400, 1.0))
+        assert losses[-1] < 0.01 <= losses[-2]
+
+
+def test_a_coroutine_takes_part_as_a_worker(page: dict[str, Any]) -> None:
+    with DatasetRegistry(os.environ["COORDINATOR_URL"]) as registry:
+        registry.register_dataset("numbers", 40, 10)
+        assert asyncio.run(page["count_shards"]("worker-07")) == (0, 4.0)
