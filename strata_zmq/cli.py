@@ -260,3 +260,23 @@ def status(
     from strata_zmq.workers.launcher.snapshot import print_status
 
     print_status(coordinator_url, as_json=as_json, timeout_s=timeout)
+
+
+@app.command("command")
+def command_workers(
+    what: Annotated[
+        Literal["checkpoint", "drain", "stop", "dump_stacks"], typer.Argument(metavar="COMMAND", help="What to do.")
+    ],
+    worker: Annotated[
+        list[str] | None, typer.Option("--worker", help="A worker id, as often as needed; none: all.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
+    coordinator_url: Annotated[str, typer.Option(envvar="COORDINATOR_URL", help="host:port or ipc:///path.")] = (
+        "localhost:50051"
+    ),
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 5.0,
+) -> None:
+    """Ask workers to checkpoint, drain, stop, or write their stacks; needs STRATA_SUPERVISOR_TOKEN."""
+    from strata_zmq.workers.launcher.order import send_command
+
+    send_command(coordinator_url, what, worker or (), reason=reason, timeout_s=timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import isfinite
 
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
 from strata_zmq.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, UnavailableError, from_wire
@@ -77,6 +78,8 @@ class Checkpoints:
             raise AlreadyExistsError(
                 f"writer_id {info.writer_id!r} is held by a live writer elsewhere: choose another --writer-id"
             )
+        for summary in request.checkpoints:
+            _check_time(summary)
         writer = Writer(info, session, world.now + world.config.lease_s)
         world.writers[info.writer_id] = session.writer = writer
         self._had_writers = True
@@ -174,6 +177,7 @@ class Checkpoints:
         """Take a writer's word that HEAD has advanced."""
         world, history = self._world, self._world.history
         world.live_writer(session)
+        _check_time(request.checkpoint)
         self._head_version = max(self._head_version, request.head_version)
         name = request.checkpoint.checkpoint_id
         if name not in history.checkpoints and name not in self._done:
@@ -305,6 +309,14 @@ def _rank(opened: OpenCheckpoint, worker_id: str) -> int:
     if worker_id not in opened.began.workers:
         raise NotFoundError(f"worker {worker_id!r} takes no part in checkpoint {opened.began.checkpoint_id!r}")
     return opened.began.workers.index(worker_id)
+
+
+def _check_time(summary: CheckpointSummary) -> None:
+    """Refuse what is no time: whoever shows it as JSON could not."""
+    if not isfinite(summary.created_at):
+        raise InvalidArgumentError(
+            f"created_at of checkpoint {summary.checkpoint_id!r} is {summary.created_at}: give Unix seconds"
+        )
 
 
 def _term_of(checkpoint_id: str) -> int:

@@ -68,13 +68,12 @@ class Commands:
             world.record(CommandIssued(command=command, workers=asked, reason=reason, gone=gone))
             world.counters[f"commands.{command}"] += len(asked)
 
-    def waiting(self, worker: Worker, seen: int = 0) -> tuple[list[str], int]:
+    def waiting(self, worker: Worker) -> tuple[list[str], int]:
         """Return the commands that a worker has not seen, and the number of the last one."""
-        worker.commands_seen = seen = max(worker.commands_seen, seen)
         queue = self._world.history.commands.get(worker.worker_id)
         if queue is None or queue.incarnation != worker.incarnation:
             return [], 0
-        return queue.after(seen), queue.last
+        return queue.after(worker.commands_seen), queue.last
 
     def _is_live(self, name: str, incarnation: str) -> bool:
         worker = self._world.workers.get(name)

@@ -117,7 +117,8 @@ class Datasets:
             self._world.reply(session, request.seq, EpochAdvanced, epoch=history.epoch)
             return
         before = self.finished.get(worker.worker_id)
-        if before is None and request.generation:
+        waits = before is not None and before.session.worker is worker
+        if not waits and request.generation:
             self._rendezvous.member(session, request.generation, f"epoch {request.epoch}")
         if not self.finished:
             self.finished_since = self._world.now

@@ -5,6 +5,7 @@ It decides that a worker is lost; what follows from that is `rendezvous.py`'s.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 
 from strata_zmq.domain.lease import Freeze, correlated_silence
@@ -45,8 +46,9 @@ class Leases:
             if request.progress > worker.progress or request.step > worker.step:
                 worker.moved_at = world.now
             worker.step, worker.epoch, worker.progress = request.step, request.epoch, request.progress
+            worker.commands_seen = max(worker.commands_seen, request.commands_seen)
             if world.history.commands:
-                commands, command_id = self._commands.waiting(worker, request.commands_seen)
+                commands, command_id = self._commands.waiting(worker)
         elif session.writer is not None:
             world.live_writer(session)
         if not commands:
@@ -73,6 +75,8 @@ class Leases:
                 worker.expires_at += gap_s
             for writer in world.writers.values():
                 writer.expires_at += gap_s
+            if self._freeze is not None:
+                self._freeze = replace(self._freeze, until=self._freeze.until + gap_s)
             world.counters["late_steps"] += 1
             world.note(f"this coordinator did not run for {gap_s:.1f} s: every lease is extended by that")
         if not backlog:

@@ -67,6 +67,9 @@ class Restores:
         here = self._stands_at(position)
         carried = any(member.since_commit < history.commit_index for member in history.members)
         if not here and not carried:
+            if request.generation not in {0, history.generation}:
+                # A late copy: what it took back has gone on since.
+                raise world.membership_error(f"restore of {request.checkpoint_id!r}")
             world.record(
                 HistoryRestored(
                     checkpoint_id=request.checkpoint_id,

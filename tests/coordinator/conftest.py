@@ -171,9 +171,9 @@ class Job:
     def history(self) -> History:
         return self.core.history
 
-    def step(self, *events: Received) -> Effects:
+    def step(self, *events: Received, backlog: bool = False) -> Effects:
         """One step of the core at the present time."""
-        return self._perform(self.core.step(list(events), self.now))
+        return self._perform(self.core.step(list(events), self.now, backlog=backlog))
 
     def wait(self, seconds: float) -> None:
         """Let time pass in ticks, as the shell does when nothing arrives."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata_zmq.domain.lease import Lease
+from strata_zmq.domain.lease import Lease, correlated_silence
 from strata_zmq.errors import InvalidArgumentError
 
 TIMES = st.floats(0, 1e9)
@@ -45,3 +45,31 @@ def test_its_holder_stops_committing_two_thirds_of_the_way(now: float, duration:
 def test_a_lease_without_a_finite_duration_is_refused(duration: float) -> None:
     with pytest.raises(InvalidArgumentError, match="duration"):
         Lease.grant(0.0, duration)
+
+
+SILENT, FRESH = 0.0, 9.0
+
+
+@pytest.mark.parametrize(
+    ("ends", "heard", "frozen"),
+    [
+        ([SILENT] * 3, 0, False),
+        ([SILENT] * 4, 0, True),
+        ([SILENT] * 3 + [FRESH], 0, True),
+        ([SILENT] * 2 + [FRESH] * 2, 0, False),
+        ([4.0] * 3 + [FRESH], 0, False),
+        ([SILENT] + [4.0] * 2 + [FRESH], 0, True),
+        ([SILENT] + [5.0] * 2 + [FRESH], 0, False),
+        ([SILENT] * 5, 5, False),
+        ([SILENT] * 6, 5, True),
+        ([], 9, False),
+    ],
+)
+def test_leases_freeze_when_one_would_end_and_most_of_four_or_more_are_past_their_middle(ends, heard, frozen) -> None:
+    found = correlated_silence(0.0, ends, 10.0, heard=heard)
+    assert (found is not None) is frozen
+    if found is not None:
+        silent = sum(end < 5.0 for end in ends)
+        assert found.until == 10.0
+        assert f"{silent} of {len(ends) + heard}" in found.reason
+        assert "10 s" in found.reason

@@ -33,6 +33,9 @@ def print_status(url: str, *, as_json: bool, timeout_s: float) -> None:
         f"job {status.job} · term {status.term} · generation {status.generation} · epoch {status.epoch} · "
         f"{status.commit_index} commit points · {len(status.writers)} writers"
     )
+    for told in (status.pending, status.frozen):
+        if told:
+            console.print(told)
     for title, columns, rows in _sections(status):
         if rows:
             table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -44,12 +47,17 @@ def print_status(url: str, *, as_json: bool, timeout_s: float) -> None:
 def _sections(status: Status) -> list[tuple[str, list[str], list[tuple[object, ...]]]]:
     return [
         (
-            f"workers ({len(status.workers)}, {status.need} needed)",
+            f"workers ({status.have}, {status.need} needed)",
             ["worker", "rank", "state", "step", "epoch", "host", "pid", "heard"],
             [
                 (row.worker_id, row.rank, row.state, row.step, row.epoch, row.hostname, row.pid, f"{row.heard_s:.1f} s")
                 for row in status.workers
             ],
+        ),
+        (
+            "hangs",
+            ["worker", "rank", "not moved for", "waited for by", "at"],
+            [(row.worker_id, row.rank, f"{row.since_s:.1f} s", row.waited_for_by, row.where) for row in status.hangs],
         ),
         (
             "datasets",
