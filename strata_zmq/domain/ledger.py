@@ -64,6 +64,9 @@ class Certificate:
         return self.samples == self.total_samples and self.checksum == dataset_checksum
 
 
+_NOTHING = Share(0, 0)
+
+
 class EpochLedger:
     """The cursors and checksums of one epoch over `total_samples` samples in shards of `shard_size`."""
 
@@ -99,7 +102,7 @@ class EpochLedger:
 
     def cursor(self, shard: int) -> int:
         """Return the offset within `shard` from which samples are left."""
-        return int(self._cursors[self._existing(shard)])
+        return self._cursors.item(self._existing(shard))
 
     def rest_of(self, shard: int) -> Range | None:
         """Return the part of `shard` that is not committed, None if there is none."""
@@ -120,7 +123,9 @@ class EpochLedger:
         Raises StaleGenerationError if some of them are committed already, InvalidArgumentError if they are empty,
         outside the shard or leave a gap behind the cursor. The ledger is then as it was.
         """
-        self.advance_all([Commit(shard, start, stop, checksum, worker)])
+        commit = Commit(shard, start, stop, checksum, worker)
+        self._cursors[shard] = self._checked(commit, self.cursor(shard))
+        self._add(commit)
 
     def advance_all(self, commits: Iterable[Commit]) -> None:
         """Commit all ranges or, when one of them raises what `advance` raises, none.
@@ -135,10 +140,7 @@ class EpochLedger:
         for shard, cursor in cursors.items():
             self._cursors[shard] = cursor
         for commit in commits:
-            samples, checksum = self._shares.get(commit.worker, Share(0, 0))
-            size = commit.stop - commit.start
-            self._shares[commit.worker] = Share(samples + size, (checksum + commit.checksum) % 2**64)
-            self._committed += size
+            self._add(commit)
 
     def certificate(self) -> Certificate:
         """Return what is committed so far, in all and for each worker."""
@@ -185,8 +187,14 @@ class EpochLedger:
             )
         return ledger
 
+    def _add(self, commit: Commit) -> None:
+        samples, checksum = self._shares.get(commit.worker, _NOTHING)
+        size = commit.stop - commit.start
+        self._shares[commit.worker] = Share(samples + size, (checksum + commit.checksum) % 2**64)
+        self._committed += size
+
     def _existing(self, shard: int) -> int:
-        if not 0 <= shard < self.num_shards:
+        if not 0 <= shard < self._sizes.size:
             raise InvalidArgumentError(
                 f"shard is {shard}, this epoch has shards 0 to {self.num_shards - 1}: send one of those"
             )
@@ -195,7 +203,7 @@ class EpochLedger:
     def _checked(self, commit: Commit, cursor: int) -> int:
         """Return the cursor after `commit`, which has to start at `cursor`."""
         shard, start, stop, checksum, worker = commit
-        size = int(self._sizes[shard])
+        size = self._sizes.item(shard)
         if not 0 <= start < stop <= size:
             raise InvalidArgumentError(
                 f"worker {worker!r} sent samples [{start}, {stop}) of shard {shard}, which has {size}: "
