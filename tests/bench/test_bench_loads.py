@@ -185,7 +185,7 @@ def test_an_error_reply_is_raised_and_another_kind_refused() -> None:
 
 @pytest.mark.parametrize(
     ("suite", "cases"),
-    [("coordinator", 7), ("history", 2), ("barrier", 3), ("checkpoint", 2), ("feed", 1), ("sharding", 4)],
+    [("coordinator", 7), ("history", 2), ("barrier", 4), ("checkpoint", 2), ("feed", 1), ("sharding", 4)],
 )
 def test_every_suite_runs_end_to_end_without_any_peer_installed(tmp_path: Path, suite: str, cases: int) -> None:
     environment = {**os.environ, "STRATA_BENCH_PEERS": str(tmp_path / "none"), "CHECKPOINT_SIZE_MB": "16"}
