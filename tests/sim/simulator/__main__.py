@@ -27,12 +27,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="run this one seed and tell what happened")
     parser.add_argument("--verbose", action="store_true", help="with --seed: every line instead of the last ones")
     parser.add_argument("--digests", action="store_true", help="print one JSON line a seed, in this process")
+    parser.add_argument("--until-failure", action="store_true", help="with --digests: end at the first failure")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if options.seed is not None:
         return _tell(options.seed, whole=options.verbose)
     if options.digests:
-        return _print_digests(options.first, options.seeds)
+        return _print_digests(options.first, options.seeds, on=not options.until_failure)
     return _storm(options.first, options.seeds, max(options.jobs, 1))
 
 
@@ -49,7 +50,7 @@ def _tell(seed: int, *, whole: bool) -> int:
     return 0
 
 
-def _print_digests(first: int, seeds: int) -> int:
+def _print_digests(first: int, seeds: int, *, on: bool) -> int:
     failed = 0
     for seed in range(first, first + seeds):
         try:
@@ -58,6 +59,8 @@ def _print_digests(first: int, seeds: int) -> int:
             failed = 1
             line = {"seed": seed, "error": str(error).splitlines()[0]}
         print(json.dumps(line), flush=True)
+        if failed and not on:
+            break
     return failed
 
 

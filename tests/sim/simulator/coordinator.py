@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from strata_zmq.coordinator.core.core import Core
+from strata_zmq.coordinator.core.effects import Effects
 from strata_zmq.coordinator.core.history import History
 from strata_zmq.coordinator.core.records import Record
-from strata_zmq.coordinator.core.world import CoreConfig, Effects, Received
+from strata_zmq.coordinator.core.world import CoreConfig, Received
 from strata_zmq.errors import ProtocolError
 from strata_zmq.protocol.codec import decode_request, encode, seq_of
 from strata_zmq.protocol.messages import Broadcast, Reply
@@ -35,8 +36,11 @@ WALL_S = 1_700_000_000.0
 class Watcher(Protocol):
     """Whoever looks at each stage of a step; raises when something is wrong."""
 
-    def began(self, history: History, effects: Effects, now: float, lease_from: float) -> None:
-        """A life has begun: `effects` are its first, `lease_from` the core's clock then."""
+    def replayed(self, history: History) -> None:
+        """A new life has read this from the disk."""
+
+    def began(self, history: History, effects: Effects, clock: float) -> None:
+        """A life has begun at the core's time `clock`: `effects` are its first."""
 
     def stepped(self, history: History, batch: list[Received], effects: Effects, clock: float) -> None:
         """A step was taken at the core's time `clock`; nothing of it is durable or sent yet."""
@@ -95,12 +99,14 @@ class Coordinator:
         self.lives += 1
         self._clock_offset = self._rng.uniform(0.0, 1e6)
         config = replace(self.config, wall_offset_s=WALL_S - self._clock_offset)
-        self.core = Core(config, self.disk.replay())
+        history = self.disk.replay()
+        self._watcher.replayed(history)
+        self.core = Core(config, history)
         self._paused, self._pulse_at = False, 0.0
         self._transcript.tell(self._timeline.now, "coordinator", f"life {self.lives} begins")
         clock = self._timeline.now + self._clock_offset
         effects = self.core.start(clock)
-        self._watcher.began(self.core.history, effects, self._timeline.now, clock)
+        self._watcher.began(self.core.history, effects, clock)
         self._network.serve()
         self._journal(self._next_turn(), effects)
 
@@ -164,7 +170,9 @@ class Coordinator:
             self._transcript.note(self._timeline.now, ">", self._network.name_of(connection), message, body)
             batch.append(Received(connection, message))
         clock = self._timeline.now + self._clock_offset
-        effects = core.step(batch, clock)
+        effects = core.step(batch, clock, backlog=bool(self._inbox))
+        for note in effects.notes:
+            self._transcript.note(self._timeline.now, "~", "core", note, note.encode())
         self._watcher.stepped(core.history, batch, effects, clock)
         self._journal(turn, effects)
 
@@ -194,14 +202,15 @@ class Coordinator:
         self._send(turn, effects)
 
     def _send(self, turn: int, effects: Effects) -> None:
-        last = len(effects.sends)
-        if len(effects.sends) > 1 and self._crashes(CRASH_POINTS[2]):
+        sends = effects.sends
+        last = len(sends)
+        if last > 1 and self._crashes(CRASH_POINTS[2]):
             last = self._rng.randrange(1, last)
-        for connection, reply in effects.sends[:last]:
+        for connection, reply in sends[:last]:
             self._watcher.sent(connection, reply)
             self._network.reply(connection, encode(reply))
-        if last < len(effects.sends):
-            self.kill(f"after {last} of {len(effects.sends)} replies")
+        if last < len(sends):
+            self.kill(f"after {last} of {len(sends)} replies")
             return
         if effects.broadcasts and self._crashes(CRASH_POINTS[3]):
             self.kill("before it has announced anything")

@@ -85,6 +85,12 @@ class Network:
         link.closed = True
         self._drop(link)
 
+    def rename(self, link: Link, name: str) -> None:
+        """Give a process's place to another one; it keeps its own connection under another name."""
+        del self.links[link.name]
+        link.name = name
+        self.links[name] = link
+
     def name_of(self, connection: bytes) -> str:
         """Return who is behind a connection, for people."""
         link = self._by_connection.get(connection)

@@ -46,6 +46,12 @@ class Plan:
     """Commit points from one plain barrier to the next; 0 for none."""
     pair_every: int
     """Commit points from one barrier of two to the next; 0 for none."""
+    reform: bool
+    """Whether plain barriers re-form when the membership changes."""
+    commands: float
+    """Commands from a supervisor, per second of the storm."""
+    join_window_s: float
+    hang_s: float
     impatient: bool
     """Whether plain barriers have short time limits."""
     keep_count: int
@@ -63,6 +69,7 @@ class Plan:
     slow_disk: float
     writer_crashes: float
     massacres: float
+    twins: float
 
     @classmethod
     def draw(cls, rng: random.Random) -> Plan:
@@ -99,6 +106,10 @@ class Plan:
             save_every=often(1, 8),
             barrier_every=often(1, 6),
             pair_every=often(1, 6, 0.3),
+            reform=rng.random() < 0.5,
+            commands=some(0.05, 0.4),
+            join_window_s=rng.choice((0.0, 0.0, 0.3)),
+            hang_s=rng.choice((0.0, 4.0, 60.0)),
             impatient=rng.random() < 0.4,
             keep_count=rng.randint(1, 3),
             snapshot_every=rng.choice((5, 20, 100, 10_000)),
@@ -123,4 +134,5 @@ class Plan:
             slow_disk=some(0.02, 0.1, 0.3),
             writer_crashes=some(0.02, 0.2, 0.3),
             massacres=some(0.02, 0.06, 0.3),
+            twins=some(0.02, 0.15, 0.3),
         )

@@ -14,6 +14,7 @@ A scene is a text file of blocks: commands, a line `----`, and what came of them
     durable W ...                      say that this rank's bytes of the checkpoint are durable
     restore W CHECKPOINT               take history back
     leave W ...                        deregister
+    command NAME W ...                 have a supervisor send a command (no worker: all)
     report W                           have a supervisor report its death
     kill W|coordinator [WHERE]         end a process; the coordinator also "before the journal" and so on
     start W|S|coordinator              begin another life
@@ -42,12 +43,13 @@ from strata_zmq.coordinator.core.world import CoreConfig
 from strata_zmq.domain.manifest import decode_manifest
 from strata_zmq.errors import StrataError
 from strata_zmq.protocol import messages as wire
+from strata_zmq.workers.operations import Ask
 
 from .coordinator import Coordinator
 from .disk import Disk
 from .network import Conditions, Network
 from .plan import Dataset
-from .process import Ask, Process, Program
+from .process import Process, Program
 from .samples import Samples
 from .speech import say
 from .storage import MemoryStorage, drive, finished
@@ -84,7 +86,7 @@ class _Listening(Watch):
     """The promises of the storms hold in scenes, too; here they are also heard."""
 
     def __init__(self, name_of: Callable[[bytes], str], tell: Callable[[str, Any], None]) -> None:
-        super().__init__(name_of)
+        super().__init__(name_of, whole_epochs=False)
         self._tell = tell
 
     def journaled(self, written: list[Record]) -> None:
@@ -267,7 +269,7 @@ class _Scene:
         for worker in workers:
             player = self._players[worker]
             request = wire.Arrive(generation=player.generation, values=values, **fields)
-            self._watch.issues(worker, f"{worker}.{player.life}", request)
+            self._watch.issues(f"{worker}.{player.life}", request)
             self._ask(player, request)
 
     def _do_commit(self, worker: str, *words: str) -> None:
@@ -284,7 +286,7 @@ class _Scene:
         request = wire.Arrive(
             name="commit", step=step, commit=True, ranges=ranges, timeout_s=60.0, generation=player.generation
         )
-        self._watch.issues(worker, f"{worker}.{player.life}", request)
+        self._watch.issues(f"{worker}.{player.life}", request)
 
         def committed(reply: wire.Released) -> None:
             player.commits = reply.commit_index
@@ -343,6 +345,9 @@ class _Scene:
 
     def _do_report(self, name: str) -> None:
         self._as_supervisor(wire.ReportLost(worker_id=name, pid=self._players[name].life))
+
+    def _do_command(self, name: str, *workers: str) -> None:
+        self._as_supervisor(wire.SendCommand(command=name, workers=list(workers)))  # type: ignore[arg-type]
 
     def _as_supervisor(self, request: Any) -> None:
         if self._supervisor is None:

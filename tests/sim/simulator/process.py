@@ -16,22 +16,13 @@ from strata_zmq.errors import DeadlineExceededError, StrataError, UnavailableErr
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.codec import decode_broadcast, decode_reply, encode
 from strata_zmq.workers.conversation import Conversation, Ticket
+from strata_zmq.workers.operations import Ask
 
 from .network import Link, Network
 from .timeline import Timeline
 from .transcript import Transcript
 
-__all__ = ["Ask", "Process", "Program", "Sleep"]
-
-_ANSWER_SLACK_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Send a request and wait for its reply; the coordinator bounds the wait, and a few seconds later this does."""
-
-    message: Any
-    timeout_s: float = 30.0
+__all__ = ["Process", "Program", "Sleep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +59,8 @@ class Process:
         self.failure: StrataError | None = None
         """Why the process gave up, if it did."""
         self.on_exit: Callable[[], None] | None = None
+        self.on_ask: Callable[[wire.Request], None] = lambda request: None
+        """Hears of every request that a program begins."""
         self._timeline = timeline
         self._network = network
         self._transcript = transcript
@@ -183,8 +176,9 @@ class Process:
         def done(ticket: Ticket) -> None:
             self._timeline.after(0.0, self._advance, program, ticket.reply, ticket.error)
 
-        ticket = self.conversation.submit(wanted.message, done)
-        self._timeline.after(wanted.timeout_s + _ANSWER_SLACK_S, self._expire, program, ticket)
+        self.on_ask(wanted.request)
+        ticket = self.conversation.submit(wanted.request, done)
+        self._timeline.after(wanted.timeout_s + wanted.patience_s, self._expire, program, ticket)
         self._pump()
 
     def _expire(self, program: Program, ticket: Ticket) -> None:

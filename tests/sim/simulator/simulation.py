@@ -16,13 +16,14 @@ from strata_zmq.coordinator.core.world import CoreConfig
 from strata_zmq.domain.manifest import decode_manifest
 from strata_zmq.errors import StrataError
 from strata_zmq.protocol import messages as wire
+from strata_zmq.workers.operations import Ask
 
 from .coordinator import Coordinator
 from .disk import Disk
 from .faulty import InvariantError, require
 from .network import Network
 from .plan import HEARTBEAT_S, LEASE_S, Plan
-from .process import Ask, Process, Program
+from .process import Process, Program
 from .samples import Samples
 from .storage import MemoryStorage, drive, finished
 from .storm import Storm
@@ -78,6 +79,8 @@ class Simulation:
                 broadcast_endpoint="ipc:///broadcast",
                 commit_retry_s=1.0,
                 checkpoint_timeout_s=20.0,
+                join_window_s=self.plan.join_window_s,
+                hang_s=self.plan.hang_s,
             ),
             self.timeline,
             self.network,
@@ -89,6 +92,8 @@ class Simulation:
         self.trainers: dict[str, Trainer] = {}
         self.workers: dict[str, Process] = {}
         self.writers: dict[str, Writer] = {}
+        self.twins: list[Process] = []
+        """Processes whose place another one has taken while they were out of sight."""
         self.supervisor: Process | None = None
         self._lives = 0
         self._posted: dict[int, dict[str, Model | None]] = {}
@@ -124,14 +129,28 @@ class Simulation:
 
         def going() -> bool:
             durable = watch.durable
-            return durable.progress >= before + _PROGRESS and len(durable.members) == self.plan.workers
+            return (
+                durable.progress >= before + _PROGRESS
+                and len(durable.members) == self.plan.workers
+                and not self._behind()
+            )
 
         self.timeline.run(self.timeline.now + PROGRESS_WITHIN_S, going)
         require(
             going(),
             f"no progress within {PROGRESS_WITHIN_S:g} s of the storm's end: {watch.durable.progress - before} commit "
-            f"points and epochs, members {watch.durable.members}",
+            f"points and epochs, members {watch.durable.members}; behind are {self._behind()}",
         )
+
+    def _behind(self) -> list[str]:
+        """Return the workers that do not see the job as it is, or have not taken what they were commanded."""
+        watch = self.watch
+        return [
+            name
+            for name, process in self.workers.items()
+            if not watch.sees(process.conversation.view)
+            or not watch.a_command_is_taken_once(self.trainers[name].incarnation, self.trainers[name].commanded)
+        ]
 
     def _story(self, what: str) -> str:
         lines = "\n".join(self.transcript.lines())
@@ -155,12 +174,20 @@ class Simulation:
             name,
             wire.Hello(role="worker"),
             introduce=trainer.registration,
-            heartbeat=trainer.heartbeat,
+            heartbeat=trainer.report,
+            on_command=trainer.take,
         )
         process.conversation.following = True
+        process.on_ask = lambda request: self._asks(trainer, request)
+        trainer.clock = lambda: process.now
+        trainer.commit_deadline = lambda: process.conversation.commit_deadline
         process.on_exit = lambda: self.timeline.after(0.5 + self.rng.random(), self.start_worker, name)
         self.trainers[name], self.workers[name] = trainer, process
         process.spawn(self._life(process, trainer))
+
+    def _asks(self, trainer: Trainer, request: wire.Request) -> None:
+        if isinstance(request, wire.Arrive):
+            self.watch.issues(trainer.incarnation, request)
 
     def _life(self, process: Process, trainer: Trainer) -> Program:
         try:
@@ -169,9 +196,11 @@ class Simulation:
             raise
         except StrataError as error:
             self.transcript.tell(self.timeline.now, process.name, f"fails: {error.code}: {error}")
-        if not process.dead:
-            process.kill()
-            self.transcript.tell(self.timeline.now, process.name, "ends")
+        if process.dead:
+            return
+        process.kill()
+        self.transcript.tell(self.timeline.now, process.name, "ends")
+        if process not in self.twins:
             self.timeline.after(0.5 + self.rng.random(), self.start_worker, process.name)
 
     def crash_worker(self, name: str, *, back_s: float) -> None:
@@ -184,12 +213,28 @@ class Simulation:
         self.timeline.after(back_s, self.start_worker, name)
         if self.supervisor is not None and self.rng.random() < 0.8:
             report = wire.ReportLost(worker_id=name, pid=self.trainers[name].life, reason="killed")
-            self.timeline.after(0.01 + 0.2 * self.rng.random(), self._report, report)
+            self.timeline.after(self.rng.choice((0.1, 4.0)) * self.rng.random(), self.tell_supervisor, report)
 
-    def _report(self, report: wire.ReportLost) -> None:
+    def replace_worker(self, name: str, *, back_s: float) -> None:
+        """Stop a worker, and start another life under its name as if it were dead; later it runs on."""
+        process = self.workers.get(name)
+        if process is None or process.dead or process.paused:
+            return
+        self.transcript.tell(self.timeline.now, name, "stopped, and taken for dead")
+        process.pause()
+        process.on_exit = None
+        self.network.rename(process.link, f"{name}~{self.trainers[name].life}")
+        self.twins.append(process)
+        self.timeline.after(back_s, process.resume)
+        del self.workers[name]
+        self.start_worker(name)
+
+    def tell_supervisor(self, request: wire.Request) -> None:
+        """Have the supervisor, if there is one, ask for something."""
+
         def program() -> Program:
             try:
-                yield Ask(report)
+                yield Ask(request, 30.0)
             except StrataError:
                 return
 
@@ -232,10 +277,10 @@ class Simulation:
         """Return what the peers offer."""
         return self._posted[generation]
 
-    def put_bytes(self, key: str, model: Model, alive: Callable[[], bool], done: Callable[[], None]) -> None:
+    def put_bytes(self, key: str, model: Model, done: Callable[[], None]) -> None:
         """Store a rank's share of a checkpoint."""
         data = json.dumps([model.chain.hex(), model.commits]).encode()
-        drive(self.storage.put(key, data), self.timeline, alive, lambda nothing, error: done())
+        drive(self.storage.put(key, data), self.timeline, lambda: True, lambda nothing, error: done())
 
     def latest(self) -> tuple[str, bytes, Model] | None:
         """Return the newest checkpoint in the store; its model and its ledger are one history, on every rank."""
@@ -254,10 +299,6 @@ class Simulation:
         require(manifest.ledger["commit_index"] == commits, f"{entry.checkpoint_id}: ledger and model differ")
         return entry.checkpoint_id, json.dumps(manifest.ledger).encode(), model
 
-    def arrives(self, name: str, incarnation: str, request: wire.Arrive) -> None:
-        """A worker wants to arrive."""
-        self.watch.issues(name, incarnation, request)
-
     def committed(
         self, trainer: Trainer, generation: int, released: wire.Released, ranges: list[wire.SeenRange]
     ) -> None:
@@ -268,16 +309,6 @@ class Simulation:
         require(released.participants.count(trainer.name) == 1, f"{trainer.name} is released from {key} without it")
         require(durable.chains.get(key) == trainer.model.chain, f"{trainer.name}'s model is not history's at {key}")
         require(durable.ranges[key].get(trainer.name, []) == ranges, f"{trainer.name} brought something else to {key}")
-
-    def released(self, trainer: Trainer, request: wire.Arrive, released: wire.Released) -> None:
-        """A worker was released from a plain barrier."""
-        require((released.name, released.step) == (request.name, request.step), f"{request} gave {released}")
-        if not request.expected:
-            require(trainer.name in released.participants, f"{trainer.name} is released from {request} without it")
-
-    def adopted(self, trainer: Trainer, membership: wire.Membership) -> None:
-        """A worker has adopted a generation."""
-        require(membership.members[membership.rank] == trainer.name, f"{trainer.name} has the rank of another")
 
     def agreed(self, trainer: Trainer) -> None:
         """A worker is in line with its generation: what it has is what history says."""

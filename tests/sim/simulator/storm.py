@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from strata_zmq.protocol import messages as wire
+
 from .coordinator import CRASH_POINTS
 from .network import Conditions
 from .plan import LEASE_S
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from .simulation import Simulation
 
 __all__ = ["Storm"]
+
+_COMMANDS: tuple[wire.Command, ...] = ("checkpoint", "checkpoint", "drain", "dump_stacks")
 
 
 class Storm:
@@ -36,6 +40,8 @@ class Storm:
             (plan.slow_disk, self._slow_disk),
             (plan.writer_crashes, self._crash_writer),
             (plan.massacres, self._massacre),
+            (plan.twins, self._twin),
+            (plan.commands, self._command),
         ]
         for rate, fault in kinds:
             if rate:
@@ -56,6 +62,8 @@ class Storm:
             sim.coordinator.start()
         for trainer in sim.trainers.values():
             trainer.leaving = False
+        for twin in sim.twins:
+            twin.kill()
         for process in sim.workers.values():
             process.resume()
         for number in range(sim.plan.workers):
@@ -133,6 +141,16 @@ class Storm:
         sim = self._sim
         for number in range(sim.plan.workers):
             sim.crash_worker(f"w{number}", back_s=sim.rng.random() * 3.0)
+
+    def _twin(self) -> None:
+        sim = self._sim
+        sim.replace_worker(self._some_worker(), back_s=sim.rng.choice((1.0, 6.0)) * sim.rng.random())
+
+    def _command(self) -> None:
+        sim = self._sim
+        command = sim.rng.choice(_COMMANDS)
+        workers = [] if sim.rng.random() < 0.3 and command != "drain" else [self._some_worker()]
+        sim.tell_supervisor(wire.SendCommand(command=command, workers=workers))
 
     def _crash_writer(self) -> None:
         sim = self._sim

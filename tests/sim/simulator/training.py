@@ -1,7 +1,8 @@
 """A simulated training process: it joins, reads batches, commits, saves, restores, and keeps a model that tells all.
 
-The model is the chain of commit points that it has been through, so that a model and a data position that do not belong
-together show. It goes back with every lost step, as a real one's tracked state does.
+What it asks of the coordinator are the real session's operations. The model is the chain of commit points that it has
+been through, so that a model and a data position that do not belong together show. It goes back with every lost step,
+as a real one's tracked state does.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from strata_zmq.errors import (
     GenerationChangedError,
     InvalidArgumentError,
     NotFoundError,
-    PeerLostError,
     StaleGenerationError,
     StrataError,
     UnavailableError,
 )
 from strata_zmq.protocol import messages as wire
+from strata_zmq.workers import operations
+from strata_zmq.workers.operations import Ask, SessionState
 
 from .plan import Plan
-from .process import Ask, Program, Sleep
+from .process import Program, Sleep
 from .samples import Samples
 from .truth import BEGINNING, chain
 
@@ -56,25 +58,16 @@ class Outside(Protocol):
     def posted(self, generation: int) -> dict[str, Model | None]:
         """Return the models on offer."""
 
-    def put_bytes(self, key: str, model: Model, alive: Callable[[], bool], done: Callable[[], None]) -> None:
+    def put_bytes(self, key: str, model: Model, done: Callable[[], None]) -> None:
         """Make a model durable under a key."""
 
     def latest(self) -> tuple[str, bytes, Model] | None:
         """Return (id, ledger, model) of the newest checkpoint that is committed."""
 
-    def arrives(self, name: str, incarnation: str, request: wire.Arrive) -> None:
-        """Be told that a worker wants to arrive."""
-
     def committed(
         self, trainer: Trainer, generation: int, released: wire.Released, ranges: list[wire.SeenRange]
     ) -> None:
         """Be told that a worker has heard of a commit point, which carried these ranges of its own."""
-
-    def released(self, trainer: Trainer, request: wire.Arrive, released: wire.Released) -> None:
-        """Be told that a worker was released from a plain barrier."""
-
-    def adopted(self, trainer: Trainer, membership: wire.Membership) -> None:
-        """Be told that a worker has adopted a generation."""
 
     def agreed(self, trainer: Trainer) -> None:
         """Be told that a worker is in line with its generation."""
@@ -96,49 +89,54 @@ class _Stream:
     seen: dict[int, wire.SeenRange] = field(default_factory=dict)
 
 
-class Trainer:
-    """One process life of a training worker, as a program."""
+class Trainer(SessionState):
+    """One process life of a training worker, as a program over a session's state."""
 
     def __init__(self, name: str, life: int, plan: Plan, rng: random.Random, outside: Outside) -> None:
+        super().__init__(name, clock=lambda: 0.0)
         self.name, self.life = name, life
         self.incarnation = f"{name}.{life}"
         self.plan = plan
         self.model: Model | None = None
-        self.membership: wire.Membership | None = None
         self.announced = -1
         self.leaving = False
-        self.progress = 0
-        self.state: wire.WorkerState = "IDLE"
+        self.commanded: list[str] = []
+        """The commands that it has taken."""
+        self.commit_deadline: Callable[[], float] = lambda: float("inf")
+        self._wants_checkpoint = False
         self._rng = rng
         self._outside = outside
         self._spawn: Callable[[Program], None] = lambda program: None
+
+    @property
+    def may_commit(self) -> bool:
+        """Whether less than two thirds of the lease have passed since the coordinator was last known to hear us."""
+        return self.clock() < self.commit_deadline()
 
     def registration(self) -> wire.RegisterWorker:
         """Return what introduces this process."""
         return wire.RegisterWorker(worker_id=self.name, incarnation=self.incarnation, pid=self.life, hostname="host")
 
-    def heartbeat(self) -> wire.Heartbeat:
-        """Return what renews the lease."""
-        return wire.Heartbeat(state=self.state, progress=self.progress, generation=self.generation)
-
-    @property
-    def generation(self) -> int:
-        """The adopted generation; 0 before the first."""
-        return self.membership.generation if self.membership is not None else 0
+    def take(self, command: str) -> None:
+        """Take a command."""
+        self.commanded.append(command)
+        if command == "drain":
+            self.leaving = True
+        elif command == "checkpoint":
+            self._wants_checkpoint = True
 
     def run(self, spawn: Callable[[Program], None]) -> Program:
         """Train until told to leave."""
         self._spawn = spawn
-        yield from self._join()
+        yield from operations.join(self, _LONG_S)
         for dataset in self.plan.datasets:
-            yield Ask(
-                wire.RegisterDataset(
-                    dataset_id=dataset.dataset_id,
-                    total_samples=dataset.total,
-                    shard_size=dataset.shard_size,
-                    shuffle=dataset.shuffle,
-                    seed=dataset.seed,
-                )
+            yield from operations.register_dataset(
+                self,
+                dataset.dataset_id,
+                dataset.total,
+                dataset.shard_size,
+                shuffle=dataset.shuffle,
+                seed=dataset.seed,
             )
         yield from self._restore()
         while not self.leaving:
@@ -147,16 +145,11 @@ class Trainer:
                 if self.leaving:
                     break
             else:
-                yield from self._advance_epoch()
-        yield Ask(wire.Deregister(reason="enough"))
+                if (yield from self._is_done()):
+                    yield from self._advance_epoch()
+        yield from operations.leave(self)
 
     # ---- membership
-
-    def _join(self) -> Program:
-        membership: wire.Membership = yield Ask(wire.AwaitGeneration(timeout_s=_LONG_S), _LONG_S)
-        self.membership = membership
-        self.progress += 1
-        self._outside.adopted(self, membership)
 
     def _restore(self) -> Program:
         """Take the newest checkpoint, unless others carry a later history."""
@@ -165,34 +158,32 @@ class Trainer:
             name, ledger, model = latest if latest is not None else ("beginning", _BEGINNING, Model())
             yield Sleep(self._rng.random() * self.plan.storage_s)
             try:
-                reply: wire.Restored = yield Ask(wire.Restore(checkpoint_id=name, ledger=ledger))
+                rewound = yield from operations.restore(self, name, ledger)
             except _MOVED:
-                yield from self._join()
+                yield from operations.join(self, _LONG_S)
                 continue
-            if reply.rewound:
+            if rewound:
                 self.model = model
             return
 
     def _agree(self) -> Program:
         """Bring this rank's model in line with the others'; raises when the generation changes meanwhile."""
         membership = self.membership
-        assert membership is not None
         if membership.generation == self.announced:
             return
-        while True:
-            fits = self.model is not None and self.model.commits == membership.commit_index
-            self._outside.post(membership.generation, self.name, self.model if fits else None)
-            yield from self._barrier("agree", membership.generation)
-            posted = self._outside.posted(membership.generation)
-            models = [posted[name] for name in membership.members if posted.get(name) is not None]
-            if models:
-                self.model = models[0]
-                self.announced = membership.generation
-                self._outside.agreed(self)
-                return
+        fits = self.model is not None and self.model.commits == membership.commit_index
+        self._outside.post(membership.generation, self.name, self.model if fits else None)
+        if self.met.get("agree") != (membership.generation, membership.generation):
+            yield from operations.barrier(self, "agree", membership.generation, timeout_s=_LONG_S)
+        posted = self._outside.posted(membership.generation)
+        models = [model for name in membership.members if (model := posted.get(name)) is not None]
+        if not models:
             # Nobody remembers: the job begins again from what was saved.
             yield from self._restore()
             raise GenerationChangedError("restored")
+        self.model = models[0]
+        self.announced = membership.generation
+        self._outside.agreed(self)
 
     # ---- data
 
@@ -209,16 +200,14 @@ class Trainer:
     def _adopt(self, stream: _Stream) -> Program:
         while True:
             try:
-                yield from self._join()
-                reply: wire.Shards = yield Ask(wire.GetShards(dataset_id=stream.dataset_id))
+                yield from operations.join(self, _LONG_S)
+                reply = yield from operations.get_shards(self, stream.dataset_id)
                 if reply.generation != self.generation:
                     continue
                 self._take_shards(stream, reply)
                 if stream.remaining:
                     yield from self._agree()
             except _MOVED:
-                continue
-            except DeadlineExceededError:
                 continue
             return
 
@@ -246,23 +235,15 @@ class Trainer:
             opened.position = stop
             if stop == opened.size:
                 stream.shards.popleft()
-        self.progress += 1
 
     def _commit(self, stream: _Stream) -> Program:
-        model = self.model
+        model, generation = self.model, self.generation
         assert model is not None
         ranges = list(stream.seen.values())
-        generation = self.generation
+        wanted = self._wants_checkpoint
         try:
-            released: wire.Released = yield from self._arrive(
-                wire.Arrive(
-                    name="commit",
-                    step=model.commits + 1,
-                    timeout_s=_LONG_S,
-                    commit=True,
-                    ranges=ranges,
-                    generation=generation,
-                )
+            released = yield from operations.commit(
+                self, ranges, timeout_s=_LONG_S, values={"checkpoint": ("any", float(wanted))}
             )
         except _MOVED:
             self.state = "RECOVERING"
@@ -271,84 +252,81 @@ class Trainer:
         stream.seen.clear()
         stream.remaining = released.remaining.get(stream.dataset_id, 0)
         self.model = Model(chain(model.chain, generation, released.step, released.participants), released.commit_index)
-        self.progress += 1
         self._outside.committed(self, generation, released, ranges)
-        yield from self._between_commits(self.model)
+        self._wants_checkpoint = self._wants_checkpoint and not wanted
+        yield from self._between_commits(self.model, asked=bool(released.reduced["checkpoint"]))
 
-    def _between_commits(self, model: Model) -> Program:
+    def _between_commits(self, model: Model, *, asked: bool) -> Program:
         plan = self.plan
-        if plan.save_every and model.commits % plan.save_every == 0:
+        if asked or (plan.save_every and model.commits % plan.save_every == 0):
             yield from self._save(model)
         try:
             if plan.barrier_every and model.commits % plan.barrier_every == 0:
-                yield from self._barrier("meet", model.commits)
-            if plan.pair_every and model.commits % plan.pair_every == 0 and self._size > 1:
-                yield from self._barrier("pair", model.commits, expected=2)
-        except _MOVED:
+                yield from self._meet(model)
+            if plan.pair_every and model.commits % plan.pair_every == 0 and len(self.membership.members) > 1:
+                yield from operations.barrier(self, "pair", model.commits, expected=2, timeout_s=self._patience_s())
+        except (*_MOVED, DeadlineExceededError):
             # Nothing was in hand: the next commit point finds out and goes back.
             return
-        except DeadlineExceededError:
-            return
 
-    @property
-    def _size(self) -> int:
-        return len(self.membership.members) if self.membership is not None else 0
+    def _meet(self, model: Model) -> Program:
+        """Agree on some numbers at a plain barrier, which re-forms or breaks."""
+        loss = self._rng.uniform(-1.0, 1.0)
+        released = yield from operations.barrier(
+            self,
+            "meet",
+            model.commits,
+            timeout_s=self._patience_s(),
+            values={"loss": ("mean", loss), "sum": ("sum", loss), "least": ("min", loss), "all": ("all", loss > 0.0)},
+            on_change="reform" if self.plan.reform else "break",
+        )
+        assert self.name in released.participants
+
+    def _patience_s(self) -> float:
+        # Newcomers know nothing of a meeting that has re-formed with them: whoever waits there does not wait for long.
+        return 0.5 + 2.0 * self._rng.random() if self.plan.impatient or self.plan.reform else _LONG_S
 
     def _advance_epoch(self) -> Program:
-        assert self.membership is not None
-        finished = self.membership.epoch
-        while True:
-            try:
-                yield Ask(wire.AdvanceEpoch(epoch=finished, timeout_s=_LONG_S), _LONG_S)
-            except StaleGenerationError:
-                yield from self._join()
-            except InvalidArgumentError:
-                # History was taken back to an earlier epoch meanwhile.
-                return
-            else:
-                self.progress += 1
-                return
-
-    def _barrier(self, name: str, step: int, *, expected: int = 0) -> Generator[Any, Any, wire.Released]:
-        timeout_s = 0.5 + 2.0 * self._rng.random() if self.plan.impatient and name != "agree" else _LONG_S
-        request = wire.Arrive(name=name, step=step, expected=expected, timeout_s=timeout_s, generation=self.generation)
-        released: wire.Released = yield from self._arrive(request)
-        self._outside.released(self, request, released)
-        return released
-
-    def _arrive(self, request: wire.Arrive) -> Generator[Any, Any, wire.Released]:
-        self._outside.arrives(self.name, self.incarnation, request)
-        before, self.state = self.state, "IDLE"
         try:
-            released: wire.Released = yield Ask(request, request.timeout_s)
-        finally:
-            self.state = before
-        return released
+            yield from operations.advance_epoch(self, timeout_s=_LONG_S)
+        except InvalidArgumentError:
+            # History was taken back to an earlier epoch meanwhile.
+            return
+
+    def _is_done(self) -> Generator[Any, Any, bool]:
+        """Say whether the whole epoch is: a restore during the second dataset brings the first one's data back."""
+        for dataset in self.plan.datasets[:-1]:
+            try:
+                reply = yield from operations.get_shards(self, dataset.dataset_id)
+            except (*_MOVED, NotFoundError):
+                return False
+            if reply.remaining:
+                return False
+        return True
 
     # ---- checkpoints
 
     def _save(self, model: Model) -> Program:
+        request = wire.CheckpointBegin(
+            step=model.commits, commit_index=model.commits, generation=self.generation, epoch=self.epoch
+        )
         try:
-            opened: wire.CheckpointOpened = yield Ask(
-                wire.CheckpointBegin(
-                    step=model.commits, commit_index=model.commits, generation=self.generation, epoch=0
-                )
-            )
+            opened: wire.CheckpointOpened = yield Ask(request, 30.0)
         except (*_MOVED, AlreadyExistsError, UnavailableError, NotFoundError, InvalidArgumentError):
             return
         self._spawn(self._stage(opened, model))
 
-    def _stage(self, opened: wire.CheckpointOpened, model: Model) -> Program:
+    def _stage(self, opened: wire.CheckpointOpened, model: Model) -> Generator[Any, Any, None]:
         """Write this rank's bytes and wait until the checkpoint is durable; training goes on meanwhile."""
         key = f"ckpt/{opened.checkpoint_id}/rank-{opened.rank:05d}/index-{self.incarnation}"
         written: list[bool] = []
-        self._outside.put_bytes(key, model, lambda: True, lambda: written.append(True))
+        self._outside.put_bytes(key, model, lambda: written.append(True))
         while not written:
             yield Sleep(0.01 + self.plan.storage_s)
+        arrival = wire.CheckpointArrive(
+            checkpoint_id=opened.checkpoint_id, index_key=key, digest="0" * 64, size_bytes=8
+        )
         try:
-            yield Ask(
-                wire.CheckpointArrive(checkpoint_id=opened.checkpoint_id, index_key=key, digest="0" * 64, size_bytes=8),
-                _LONG_S,
-            )
-        except (*_MOVED, NotFoundError, PeerLostError, DeadlineExceededError, StrataError):
+            yield Ask(arrival, _LONG_S)
+        except StrataError:
             return

@@ -5,16 +5,19 @@ It reads records, replies and what workers say that they did; of the core it kno
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from hashlib import blake2b
 
 from strata_zmq.coordinator.core import records
+from strata_zmq.coordinator.core.effects import Effects
 from strata_zmq.coordinator.core.history import History
 from strata_zmq.coordinator.core.records import Record
-from strata_zmq.coordinator.core.world import Effects, Received
+from strata_zmq.coordinator.core.world import Received
 from strata_zmq.domain.manifest import Head, decode_head
 from strata_zmq.protocol import messages as wire
+from strata_zmq.workers.view import ClusterView
 
 from .faulty import require
 from .plan import LEASE_S
@@ -29,7 +32,8 @@ _ROUNDING_S = 1e-6
 class Watch:
     """Everything that is known from outside, and what it says about the next thing that happens."""
 
-    def __init__(self, name_of: Callable[[bytes], str]) -> None:
+    def __init__(self, name_of: Callable[[bytes], str], *, whole_epochs: bool = True) -> None:
+        self._whole_epochs = whole_epochs
         self.decided = Truth()
         """What the core has decided, journaled or not."""
         self.durable = Truth()
@@ -40,30 +44,47 @@ class Watch:
         self.counts: Counter[str] = Counter()
         self._name_of = name_of
         self._durable_records: list[Record] = []
-        self._issued: dict[tuple[int, str, int], dict[str, tuple[str, wire.Arrive]]] = {}
+        self._issued: dict[tuple[int, str, int], dict[str, wire.Arrive]] = {}
+        self._reforming: dict[tuple[str, int], dict[str, wire.Arrive]] = {}
         self._owner: dict[bytes, str] = {}
         self._heard: dict[str, float] = {}
         self._running_s = 0.0
         self._stepped_at = 0.0
         self._gone: set[str] = set()
+        self._pids: dict[str, int] = {}
+        self._finished: dict[str, int] = {}
+        self._shadow = History()
+        self._commanded: dict[str, list[str]] = {}
+        """By process life the commands that the journal has."""
+        self._asked: dict[str, str] = {}
+        """By worker the life that was asked last."""
+        self._forgotten: set[str] = set()
+        """Lives that were lost when others were commanded: what they had not taken, nobody asks for any more."""
         self._broadcast_seq = 0
 
     # ---- what workers say
 
-    def issues(self, name: str, incarnation: str, request: wire.Arrive) -> None:
-        """A worker wants to arrive at a barrier: only now may it be counted there."""
-        self._issued.setdefault((request.generation, request.name, request.step), {})[name] = (incarnation, request)
+    def issues(self, incarnation: str, request: wire.Arrive) -> None:
+        """A process wants to arrive at a barrier: only now may it be counted there."""
+        if request.on_change == "reform":
+            self._reforming.setdefault((request.name, request.step), {})[incarnation] = request
+        else:
+            self._issued.setdefault((request.generation, request.name, request.step), {})[incarnation] = request
 
     # ---- the coordinator's stages
 
-    def began(self, history: History, effects: Effects, now: float, lease_from: float) -> None:
+    def replayed(self, history: History) -> None:
+        """What a snapshot and the records after it give is what all records give, byte for byte."""
+        require(history.to_snapshot() == self._shadow.to_snapshot(), "the replay is not where the journal stood")
+
+    def began(self, history: History, effects: Effects, clock: float) -> None:
         """A life begins with what the journal has, and everybody has a full lease."""
         self.decided = Truth()
         for record in self._durable_records:
             self.decided.read(record)
         self._owner.clear()
         self._heard = dict.fromkeys(self.decided.members, self._running_s)
-        self._stepped_at = lease_from
+        self._stepped_at = clock
         self._broadcast_seq = 0
         for record in effects.records:
             self.decided.read(record)
@@ -78,17 +99,28 @@ class Watch:
             owner = self._owner.get(event.connection)
             if owner is not None:
                 self._heard[owner] = self._running_s
-            if type(event.message) is wire.Deregister and owner is not None:
-                self._gone.add(owner)
-            elif type(event.message) is wire.ReportLost:
-                self._gone.add(event.message.worker_id)
+            match event.message:
+                case wire.Deregister() if owner is not None:
+                    self._gone.add(owner)
+                case wire.ReportLost(worker_id=name, pid=pid) if self._pids.get(name) == pid:
+                    self._gone.add(name)
+                case wire.AdvanceEpoch(epoch=epoch) if owner is not None:
+                    self._finished[owner] = epoch
+        registering = {
+            event.connection: event.message for event in batch if isinstance(event.message, wire.RegisterWorker)
+        }
         for connection, reply in effects.sends:
             if type(reply) is wire.Registered:
+                # Another process of that name is nobody from now on.
+                self._owner = {old: name for old, name in self._owner.items() if name != reply.worker_id}
                 self._owner[connection] = reply.worker_id
                 self._heard[reply.worker_id] = self._running_s
+                if connection in registering:
+                    self._pids[reply.worker_id] = registering[connection].pid
         for record in effects.records:
             self.nobody_is_lost_who_was_heard(record)
             self.a_barrier_is_not_early(record)
+            self.an_epoch_is_finished_by_all(record)
             self.decided.read(record)
             self.counts[type(record).__name__] += 1
         self._gone.clear()
@@ -100,6 +132,12 @@ class Watch:
         for record in written:
             self.durable.read(record)
             self._durable_records.append(record)
+            self._shadow.apply(record)
+            if isinstance(record, records.CommandIssued):
+                self._forgotten.update(self._asked[name] for name in record.gone)
+                for name, incarnation, _ in record.workers:
+                    self._asked[name] = incarnation
+                    self._commanded.setdefault(incarnation, []).append(record.command)
 
     def sent(self, connection: bytes, reply: wire.Reply) -> None:
         """A reply leaves: all that it tells of is durable."""
@@ -162,25 +200,64 @@ class Watch:
             )
 
     def a_barrier_is_not_early(self, record: Record) -> None:
-        """Everybody who counts has arrived: this process, in this generation, at this barrier; and all have."""
+        """Everybody who counts has arrived: this process, in this generation, at this barrier; and all have.
+
+        A barrier that re-forms takes who has arrived at it in an earlier generation, and is a member now.
+        """
         if not isinstance(record, records.BarrierReleased):
             return
         key = (record.generation, record.name, record.step)
-        issued = self._issued.get(key, {})
+        lives = self.decided.lives
+        strict = self._issued.get(key, {})
+        issued = strict or self._reforming.get((record.name, record.step), {})
         for name in record.participants:
-            require(name in issued, f"barrier {key} counts {name}, who has not arrived")
-            incarnation = issued[name][0]
-            lives = self.decided.lives.get(name)
-            require(incarnation == lives, f"barrier {key} counts {name} of life {incarnation}, {lives} is the member")
-        expected = issued[record.participants[0]][1].expected or len(self.decided.members)
+            require(name in lives, f"barrier {key} counts {name}, who is no member")
+            require(lives[name] in issued, f"barrier {key} counts {lives[name]}, which has not arrived")
+        require(not record.asked or issued is not strict, f"barrier {key} breaks with its generation")
+        requests = [issued[lives[name]] for name in record.participants]
+        expected = requests[0].expected or len(self.decided.members)
         require(
             len(record.participants) == expected,
             f"barrier {key} is released with {record.participants}, {expected} are expected",
         )
+        for place, value in enumerate(requests[0].values):
+            reduced = _REDUCTIONS[value.op]([request.values[place].value for request in requests])
+            require(record.reduced[value.name] == reduced, f"barrier {key} gives {record.reduced}, {reduced} is right")
+
+    def an_epoch_is_finished_by_all(self, record: Record) -> None:
+        """An epoch ends when every member has said so, and every sample of it was seen exactly once."""
+        if not isinstance(record, records.EpochBegan):
+            return
+        ended, decided = record.epoch - 1, self.decided
+        missing = [name for name in decided.members if self._finished.get(name) != ended]
+        require(not missing, f"epoch {ended} ends without {missing}")
+        for name, (total, _) in decided.sizes.items():
+            committed = decided.committed(name)
+            require(
+                committed == total or not self._whole_epochs,
+                f"epoch {ended} ends with {committed} of {total} of {name}",
+            )
 
     def a_tick_tells_the_state(self, tick: wire.Tick) -> None:
         """Followers compare digests: the one in a tick is that of the durable state."""
         require(tick.digest == digest_of(self.durable), "a tick's digest is not that of the state")
+
+    def sees(self, view: ClusterView) -> bool:
+        """Say whether a follower of the broadcasts sees the job as it is."""
+        durable, cluster = self.durable, view.cluster
+        return cluster is not None and (cluster.term, cluster.generation, cluster.epoch, list(cluster.members)) == (
+            durable.term,
+            durable.generation,
+            durable.epoch,
+            durable.members,
+        )
+
+    def a_command_is_taken_once(self, incarnation: str, taken: list[str]) -> bool:
+        """Say whether a process has taken all that it was commanded; it takes nothing twice, and in order."""
+        issued = self._commanded.get(incarnation, [])
+        rest = iter(issued)
+        require(all(one in rest for one in taken), f"{incarnation} took {taken}, commanded were {issued}")
+        return len(taken) == len(issued) or incarnation in self._forgotten
 
     def released_is_journaled(self, connection: bytes, reply: wire.Released) -> None:
         """A release is acknowledged only when the journal has it."""
@@ -223,6 +300,16 @@ _ACKNOWLEDGED: dict[type, Callable[[Watch, bytes, object], None]] = {
     wire.DatasetRegistered: Watch.dataset_is_journaled,  # type: ignore[dict-item]
     wire.CheckpointOpened: Watch.opening_is_journaled,  # type: ignore[dict-item]
     wire.CheckpointDurable: Watch.durable_is_in_the_store,  # type: ignore[dict-item]
+}
+
+
+_REDUCTIONS: dict[str, Callable[[list[float]], float]] = {
+    "sum": math.fsum,
+    "mean": lambda values: math.fsum(values) / len(values),
+    "min": min,
+    "max": max,
+    "any": lambda values: float(any(values)),
+    "all": lambda values: float(all(values)),
 }
 
 
