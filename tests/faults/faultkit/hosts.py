@@ -107,10 +107,14 @@ class Network:
                 self._run("switch", "ip", "link", "set", host, "up")
 
     @contextlib.contextmanager
-    def deaf(self, host: str, *, to: str) -> Iterator[None]:
-        """Within, `host` hears nothing of `to`, while what it sends arrives: a one-way partition."""
-        rule = ("inet", "fault", "input", "ip", "saddr", self.addresses[to], "drop")
-        self._run(host, "nft", "add", "rule", *rule)
+    def deaf(self, host: str, *others: str) -> Iterator[None]:
+        """Within, `host` hears nothing of the others, while what it sends arrives: a one-way partition.
+
+        As behind a firewall that drops, nobody is told; with a pulled cable, the sender may notice itself.
+        """
+        for other in others:
+            rule = ("inet", "fault", "input", "ip", "saddr", self.addresses[other], "drop")
+            self._run(host, "nft", "add", "rule", *rule)
         try:
             yield
         finally:
