@@ -19,6 +19,8 @@ from .shards import Shard, make_shard, shards_from
 
 __all__ = ["DatasetRegistry"]
 
+_FORMED_S = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Dataset:
@@ -220,6 +222,10 @@ class _Remote:
         session = WorkerSession(WorkerIdentity(worker_id=worker_id, **options), self._url)
         try:
             session.connect()
+            status = session.status()
+            # Newcomers are gathered for a moment: where there are enough, this one is a member when the call returns.
+            if len(status.workers) >= status.need:
+                session.join(_FORMED_S)
         except BaseException:
             session.close(leave=False)
             raise
@@ -264,7 +270,7 @@ class _Remote:
         return int(self._status().epoch)
 
     def active_workers(self) -> list[str]:
-        return [row.worker_id for row in sorted(self._status().workers, key=lambda row: row.rank)]
+        return [row.worker_id for row in sorted(self._status().workers, key=lambda row: (row.rank < 0, row.rank))]
 
     def datasets(self) -> list[str]:
         return [str(entry["dataset_id"]) for entry in self._status().datasets]

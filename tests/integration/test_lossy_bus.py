@@ -146,7 +146,7 @@ def test_who_was_fenced_while_waiting_for_the_epoch_comes_back_into_the_next(
         getattr(relay, MEND[connection])()
         assert waiting.result(30) == 1
         assert far.epoch == 1
-        assert coordinator.members() == ["near", "far"]
+        eventually(lambda: coordinator.members() == ["near", "far"])
 
 
 @pytest.mark.parametrize("connection", ["broken", "frozen"])
