@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+import msgspec
+
 from strata_zmq.domain.names import check_seconds
 from strata_zmq.errors import (
     DeadlineExceededError,
@@ -295,10 +297,15 @@ def _ask(session: SessionState, request: wire.Request, timeout_s: float) -> Oper
 
 def _arrive(session: SessionState, request: wire.Arrive) -> Operation[wire.Released]:
     before, session.state = session.state, "IDLE"
+    adopted = session.adopted
     try:
         released: wire.Released = yield from _ask(session, request, request.timeout_s)
     finally:
         session.state = before
+    if released.ranks and adopted is not None:
+        # Of a large barrier, the ranks in the generation that the arrival named stand for the names.
+        participants = [adopted.members[rank] for rank in released.ranks]
+        released = msgspec.structs.replace(released, participants=participants)
     return released
 
 

@@ -27,6 +27,7 @@ __all__ = ["OPEN_MAX", "Barriers"]
 
 OPEN_MAX = 1024
 _SKEWS_MAX = 4096
+_NAMES_MAX = 100
 _ENDED_MAX = 4096
 
 
@@ -232,10 +233,16 @@ class Barriers:
         )
         self.skews_s.append(world.now - barrier.opened_at)
         lags_ms = [lag * 1000 for lag in barrier.lags_s()]
+        outcome = world.history.outcomes[key]
+        fields = self._released(key, outcome)
+        if len(arrivals) > _NAMES_MAX and not outcome.asked:
+            # A thousand names in each of a thousand replies are 12 MB, and most of what such a barrier would cost.
+            ranks = world.history.ranks
+            fields |= {"participants": [], "ranks": [ranks[worker] for worker in arrivals]}
         world.reply_all(
             [(one.parked.session.connection, one.parked.session.number, one.parked.seq) for one in arrivals.values()],
             Released,
-            **self._released(key, world.history.outcomes[key]),
+            **fields,
             lag=Lag(*(quantile(lags_ms, percent) for percent in (50, 90, 99, 100))),
             slowest=barrier.slowest(),
         )

@@ -48,7 +48,7 @@ def _scaled_sum(values: Sequence[float], divisor: int) -> float:
     try:
         return float(exact)
     except OverflowError:
-        return math.copysign(math.inf, exact)
+        return math.inf if exact > 0 else -math.inf
 
 
 def _min(values: Sequence[float]) -> float:

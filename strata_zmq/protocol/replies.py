@@ -81,7 +81,8 @@ class HeartbeatAck(Header, frozen=True, kw_only=True, tag="heartbeat_ack"):
 
 
 class Released(Header, frozen=True, kw_only=True, tag="released"):
-    """All have arrived. `participants` are in order of arrival; `commit_index` counts commit points.
+    """All have arrived. `participants` are in order of arrival; `commit_index` counts commit points. Where more than
+    100 arrived in one generation, their `ranks` in it may stand for their names.
 
     `reduced` holds the arrivals' values by name. `lag` and `slowest` (slowest first) tell who was waited for; `joined`
     and `left` who came and went while a barrier that re-forms was open.
@@ -97,6 +98,7 @@ class Released(Header, frozen=True, kw_only=True, tag="released"):
     slowest: list[str] = []
     joined: list[str] = []
     left: list[str] = []
+    ranks: list[Count] = []
 
 
 class DatasetRegistered(Header, frozen=True, kw_only=True, tag="dataset_registered"):
