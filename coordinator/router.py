@@ -72,6 +72,7 @@ class Router:
                 if type(message) is Fold:
                     self._open(connection, message, batch)
                     if len(batch) >= DRAIN_MAX:
+                        self.backlog = True
                         break
                 else:
                     batch.append(Received(connection, message))
@@ -111,7 +112,8 @@ class Router:
         if children:
             self._folding.share(*around_address(fanout.template), children)
             direct = [one for one in direct if not is_child(one[0])]
-        self._send(encode_each(fanout.template, direct))
+        if direct:
+            self._send(encode_each(fanout.template, direct))
 
     def _send(self, messages: Iterable[tuple[bytes, bytes]]) -> None:
         send = self._send_frame

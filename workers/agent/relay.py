@@ -182,20 +182,21 @@ class Relay:
     def _unfold(self, folded: wire.Folded) -> list[tuple[bytes, bytes]]:
         replies = []
         for part in folded.parts:
-            child = self._answered(part.child, part.body)
+            child = self._answered(part.child, _tag(part.body))
             if child is not None:
                 replies.append((child.connection, part.body))
         for shared in folded.shared:
+            tag = _tag(shared.head)
             for whom in shared.addressees:
-                child = self._answered(whom.child, shared.head)
+                child = self._answered(whom.child, tag)
                 if child is not None:
                     body = b"".join((shared.head, encode(whom.session), encode(whom.seq), shared.tail))
                     replies.append((child.connection, body))
         return replies
 
-    def _answered(self, number: int, message: bytes) -> Child | None:
+    def _answered(self, number: int, tag: bytes) -> Child | None:
         child = self.children.named(number)
-        if child is not None and _tag(message) != b"heartbeat_ack":
+        if child is not None and tag != b"heartbeat_ack":
             self.children.answer(child)
         return child
 
