@@ -215,3 +215,59 @@ def test_a_commit_whose_release_was_lost_is_not_rolled_back_by_a_fence(
         (certificate,) = coordinator.status().certificates
     assert certificate["checksum"] == str(dataset_checksum(TOTAL))
     assert int(model[0]) == dataset_checksum(TOTAL)
+
+
+def test_a_session_sees_the_job_as_it_is_though_broadcasts_are_lost(
+    coordinator: Any, start_relay: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    """Members, epoch and generation come by broadcast; what was missed is asked for after the next tick."""
+    lost: list[Any] = []
+
+    def loses(message: Any) -> bool:
+        if isinstance(message, wire.MembershipChanged | wire.EpochStarted) and len(lost) % 2 == 0:
+            lost.append(message)
+            return True
+        return False
+
+    relay = start_relay(coordinator, loses)
+    with TrainingOrchestrator(relay.url, "watches") as watches:
+        session = watches.session
+        eventually(lambda: session.cluster is not None)
+
+        def sees_all() -> bool:
+            status, cluster = coordinator.status(), session.cluster
+            return (list(cluster.members), cluster.epoch, cluster.generation) == (
+                coordinator.members(),
+                status.epoch,
+                status.generation,
+            )
+
+        for number in range(4):
+            with TrainingOrchestrator(coordinator.url, f"passes-{number}"):
+                eventually(lambda: len(coordinator.members()) == 2)
+                eventually(sees_all)
+            eventually(lambda: coordinator.members() == ["watches"])
+            eventually(sees_all)
+        watches.session.join()
+        assert watches.advance_epoch(timeout_s=30) == 1
+        eventually(sees_all)
+        coordinator.restart()
+        eventually(lambda: session.cluster.term == 2)
+        eventually(sees_all)
+    assert lost
+
+
+def test_a_worker_that_hears_nothing_may_not_commit_after_two_thirds_of_its_lease(
+    start_coordinator: Callable[..., Any], start_relay: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    """It knows so by itself, before anybody else can have taken its place."""
+    coordinator = start_coordinator("--lease-s", "3")
+    relay = start_relay(coordinator)
+    with TrainingOrchestrator(relay.url, "worker-0") as worker:
+        assert worker.session.may_commit
+        relay.freeze()
+        eventually(lambda: not worker.session.may_commit)
+        assert coordinator.members() == ["worker-0"]
+        relay.thaw()
+        eventually(lambda: worker.session.may_commit)
+        assert worker.session.commit([], timeout_s=10).commit_index == 1
