@@ -55,6 +55,7 @@ class Rendezvous:
         self._gone: OrderedDict[str, Worker] = OrderedDict()
         self._renewed: dict[str, None] = {}
         """Members that registered again with another description."""
+        self._told: tuple[tuple[str, ...], list[str], list[str], list[str]] = ((), [], [], [])
         self._dirty = False
         self._settle_at = 0.0
         self._gathering_since = 0.0
@@ -345,16 +346,20 @@ class Rendezvous:
     def _tell(self, session: Session, seq: int) -> None:
         history = self._world.history
         worker = self.caller(session)
+        if self._told[0] is not history.member_ids:
+            self._told = (history.member_ids, list(history.member_ids), list(history.joined), list(history.left))
+        # A thousand members share these lists.
+        _, members, joined, left = self._told
         self._world.reply(
             session,
             seq,
             Membership,
-            members=list(history.member_ids),
+            members=members,
             rank=history.ranks[worker.worker_id],
             epoch=history.epoch,
             commit_index=history.commit_index,
-            joined=list(history.joined),
-            left=list(history.left),
+            joined=joined,
+            left=left,
         )
 
     @property
