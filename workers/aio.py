@@ -75,6 +75,7 @@ class AsyncWorkerSession:
     get_shards = _awaitable(operations.get_shards)
     advance_epoch = _awaitable(operations.advance_epoch)
     latest_checkpoints = _awaitable(operations.latest_checkpoints)
+    resume = _awaitable(operations.resume)
     restore = _awaitable(operations.restore)
     heartbeat = _awaitable(operations.heartbeat)
     view = _awaitable(operations.view)

@@ -231,6 +231,15 @@ def latest_checkpoints(session: SessionState, limit: int = 1) -> Operation[list[
     return list(reply.checkpoints)
 
 
+def resume(session: SessionState) -> Operation[wire.Resume]:
+    """Return where this worker goes on: the newest committed checkpoint, its step, the epoch and this worker's shards.
+
+    It changes nothing; `restore` takes the data position back.
+    """
+    reply: wire.Resume = yield from _ask(session, wire.ResumeFrom(), _ANSWER_S)
+    return reply
+
+
 def restore(session: SessionState, checkpoint_id: str, ledger: bytes) -> Operation[bool]:
     """Take the data position back to a manifest's; False if other members carry a later history.
 

@@ -80,6 +80,7 @@ class WorkerSession(SessionState):
     get_shards = _blocking(operations.get_shards)
     advance_epoch = _blocking(operations.advance_epoch)
     latest_checkpoints = _blocking(operations.latest_checkpoints)
+    resume = _blocking(operations.resume)
     restore = _blocking(operations.restore)
     heartbeat = _blocking(operations.heartbeat)
     view = _blocking(operations.view)

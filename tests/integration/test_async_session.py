@@ -92,6 +92,8 @@ def test_several_workers_live_in_one_event_loop(start_coordinator: Callable[...,
                 assert await session.advance_epoch(timeout_s=30) == 1
                 assert await session.latest_checkpoints() == []
                 assert await session.heartbeat()
+                position = await session.resume()
+                assert (position.checkpoint, position.epoch, position.commit_index) == (None, 1, 1)
                 assert (await session.view()).members == tuple(session.membership.members)
                 assert (await session.status()).epoch == 1
 
