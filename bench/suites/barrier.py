@@ -67,7 +67,7 @@ def _cases(settings: Settings) -> Iterator[Case]:
             rounds=settings.pick(5, 9),
             notes=(
                 "binds: one send and one read for every worker, on either side of the comparison",
-                "the coordinator's release also waits for one flush of its journal, and tells the order of all arrivals",
+                "the coordinator's release also waits for one flush of its journal, and tells the arrivals' order",
             ),
         )
     workers = settings.pick(64, 1000)
