@@ -60,7 +60,7 @@ class WorkerSession(SessionState):
             coordinator_url,
             agent_url=os.environ.get("STRATA_AGENT_URL") if usual else None,
             role="worker",
-            introduce=identity.registration,
+            introduce=self.registration,
             heartbeat=self.report,
             on_command=self.votes.take,
         )
@@ -68,6 +68,10 @@ class WorkerSession(SessionState):
     def report(self) -> wire.Heartbeat:
         """Return the heartbeat that tells how this worker is, and what it uses."""
         return msgspec.structs.replace(super().report(), resources=self._meter.read())
+
+    def registration(self) -> wire.RegisterWorker:
+        """Return the message that introduces this worker; its progress tells whether a loop that hung has moved."""
+        return msgspec.structs.replace(self.identity.registration(), progress=self.progress)
 
     def connect(self, timeout_s: float = 10.0) -> None:
         """Wait until the coordinator has taken this worker in."""

@@ -41,6 +41,7 @@ __all__ = ["Rendezvous"]
 _MEMBERS_MAX = 1000
 """Most names that a broadcast carries; above, its followers go by who joined and left."""
 _DESCRIBED_MAX = 20
+_NOTE_EVERY_S = 1.0
 _GONE_MAX = 1000
 """How many workers that are gone are remembered, with their stories."""
 
@@ -56,6 +57,8 @@ class Rendezvous:
         self._renewed: dict[str, None] = {}
         """Members that registered again with another description."""
         self._told: tuple[tuple[str, ...], list[str], list[str], list[str]] = ((), [], [], [])
+        self._noted: QuorumPending | None = None
+        self._note_at = 0.0
         self._dirty = False
         self._settle_at = 0.0
         self._gathering_since = 0.0
@@ -233,10 +236,14 @@ class Rendezvous:
         world = self._world
         # Time alone lowers what a beginning needs.
         self._dirty = self._dirty or (not world.history.members and len(world.workers) >= self.need)
+        pending = self.pending
+        if pending != self._noted and world.now >= self._note_at:
+            self._noted, self._note_at = pending, world.now + _NOTE_EVERY_S
+            if pending is not None:
+                world.note(f"no generation: {pending}")
         late = [name for name, (parked, _) in self._waiting.items() if parked.deadline <= world.now]
         if not late:
             return
-        pending = self.pending
         why = f"{pending} ({self.known})" if pending else f"generation {world.history.generation} has not changed"
         error = DeadlineExceededError(
             f"no new generation yet: {why}; start the missing ones, or the coordinator with fewer (--initial-workers, "
@@ -292,7 +299,6 @@ class Rendezvous:
                 world.record(GenerationBroken(left=left))
                 self._publish(0, 0)
                 self._on_change()
-            world.note(f"no generation: {decision}")
             return
         if history.formed and not decision.joined and not decision.left:
             return
@@ -373,16 +379,14 @@ class Rendezvous:
         return shown(sorted(self._world.workers))
 
     def describe_missing(self, names: Sequence[str]) -> str:
-        """Tell of each worker that is waited for its rank, its state and step, and how long it has been quiet."""
+        """Tell of each member that is waited for its rank, its state and step, and how long it has been quiet."""
         told = [self._describe(name) for name in names[:_DESCRIBED_MAX]]
         return ", ".join(told) + (", ..." if len(names) > len(told) else "")
 
     def _describe(self, name: str) -> str:
         world = self._world
-        worker = world.workers.get(name)
-        if worker is None:
-            return f"{name} (not registered)"
-        now, rank = world.now, world.history.ranks.get(name, -1)
+        worker, rank = world.workers[name], world.history.ranks[name]
+        now = world.now
         heard = "not heard since a restart" if worker.session is None else f"heard {now - worker.heard_at:.1f} s ago"
         waits = ", waits for a generation" if name in self._waiting else ""
         return (

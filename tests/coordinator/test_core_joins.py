@@ -63,6 +63,14 @@ def test_the_first_quorum_and_the_one_of_a_broken_generation_do_not_wait(make_jo
     assert job.history.member_ids == ("w0", "w2")
 
 
+def test_who_waits_for_the_window_is_no_member_yet(make_job) -> None:
+    job = make_job(join_window_s=10.0)
+    job.workers("w0")
+    newcomer = job.worker("w1")
+    newcomer.arrive(generation=1).refused("stale_generation", "'w1' is not in generation 1 yet")
+    assert newcomer.join().waits
+
+
 def test_a_loss_takes_in_who_waits_for_the_window(make_job) -> None:
     job = make_job(join_window_s=10.0)
     _, w1 = job.workers("w0")[0], job.worker("w1")
@@ -90,8 +98,13 @@ def test_a_fixed_size_job_refuses_one_more_by_the_name_of_its_limit(make_job) ->
 
 def test_the_log_is_told_why_there_is_no_generation(make_job) -> None:
     job = make_job(initial_workers=3)
-    effects = job.step(*(registration(one) for one in newcomers(job, "w0", "w1")))
-    assert effects.notes == ["no generation: 2 of 3 workers are registered"]
+    notes = []
+    for newcomer in newcomers(job, "w0", "w1", "w2"):
+        for _ in range(12):
+            job.now += 0.125
+            notes += job.step().notes
+        newcomer.register().got(wire.Registered)
+    assert notes == [f"no generation: {have} of 3 workers are registered" for have in (0, 1, 2)]
 
 
 def test_a_join_is_journaled_as_its_difference(make_job) -> None:
