@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["relays"]
 
-_PROCESSES = 4
+_PROCESSES = 2
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -142,13 +143,38 @@ def test_a_coordinator_restarted_behind_a_relay_finds_the_same_workers(start_bus
         assert bus.status().generation == 1
 
 
+def test_a_coordinator_that_was_stopped_for_a_while_finds_everybody_as_they_were(
+    start_bus, monkeypatch, eventually
+) -> None:
+    """The relay tries a new connection meanwhile; what was said on the old one was said by the same processes."""
+    bus = start_bus("--initial-workers", "2", *LEASE)
+    relay = bus.start_relay()
+    with team(bus, 2, monkeypatch) as sessions:
+        with arriving(sessions[:1], "step", 1) as arrivals:
+            eventually(lambda: bus.status().barriers)
+            bus.coordinator.process.send_signal(signal.SIGSTOP)
+            eventually(lambda: "does not answer: trying new connections" in relay.log.read_text())
+            bus.coordinator.process.send_signal(signal.SIGCONT)
+            last = sessions[1].barrier("step", 1, timeout_s=30)
+            assert arrivals[0].result().participants == last.participants
+        eventually(lambda: {session.client.endpoint for session in sessions} == {bus.agent_url()}, 60)
+        with arriving(sessions, "step", 2) as arrivals:
+            assert all(len(arrival.result().participants) == 2 for arrival in arrivals)
+        assert bus.status().generation == 1
+
+
 # ---- one relay in this process, children that are bare sockets
 
 
 @pytest.fixture
-def wire_to(start_bus, run_dir) -> Iterator[Callable[..., Any]]:
+def bus(start_bus) -> Any:
+    """A coordinator that may be silent for long before its relay minds."""
+    return start_bus("--lease-s", "120", "--heartbeat-s", "20")
+
+
+@pytest.fixture
+def wire_to(bus, run_dir) -> Iterator[Callable[..., Any]]:
     """A relay served by a thread of this process; `wire_to()` gives a bare DEALER connected to it."""
-    bus = start_bus(*LEASE)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     relays = Relays()
     relays.add(RelayServer(context, f"ipc://{run_dir}/here", bus.url))
@@ -207,3 +233,24 @@ def test_a_child_that_is_gone_when_its_answer_comes_disturbs_nobody(wire_to) -> 
     leaver.close()
     stayer.send(encode(wire.Hello(seq=1)))
     assert isinstance(decode_reply(stayer.recv()), wire.Welcome)
+
+
+def test_more_than_a_relay_may_hold_waits_in_front_of_it_and_all_of_it_is_answered(bus, wire_to) -> None:
+    dealer = wire_to()
+    dealer.send(encode(wire.Hello(seq=1)))
+    welcome = decode_reply(dealer.recv())
+    bus.coordinator.process.send_signal(signal.SIGSTOP)
+    path = "." * 8000
+    for number in range(4000):
+        request = wire.RegisterDataset(
+            session=welcome.session, seq=number + 2, dataset_id="d", total_samples=10, shard_size=1, path=path
+        )
+        try:
+            dealer.send(encode(request), zmq.DONTWAIT)
+        except zmq.Again:
+            break
+    else:
+        number = 4000
+    bus.coordinator.process.send_signal(signal.SIGCONT)
+    answered = {decode_reply(dealer.recv()).seq for _ in range(number)}
+    assert answered == set(range(2, number + 2))

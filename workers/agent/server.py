@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,19 +26,22 @@ __all__ = ["RelayServer", "Relays"]
 log = logging.getLogger("strata.agent")
 
 CHILDREN = Limits(message_bytes_max=CHILD_BYTES_MAX, send_high_water_mark=10_000, receive_high_water_mark=10_000)
-UPLINK = Limits(message_bytes_max=MAX_FOLDED_BYTES, send_high_water_mark=10_000, receive_high_water_mark=10_000)
+# A frame upward may hold 64 KiB: what a stopped coordinator leaves waiting here is bounded before memory is.
+UPLINK = Limits(message_bytes_max=MAX_FOLDED_BYTES, send_high_water_mark=256, receive_high_water_mark=10_000)
 DRAIN_MAX = 256
 _POLL_MAX_S = 0.25
 _SILENCE_MIN_S = 1.0
 # Plain integers: combining pyzmq's flags costs more than sending a frame.
 _DONTWAIT = int(zmq.DONTWAIT)
 _MORE = int(zmq.SNDMORE) | _DONTWAIT
+_EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
 
 
 class RelayServer:
     """One relay's sockets. `listen` is where the host's workers connect, `coordinator_url` where it speaks upward.
 
-    Whoever drives it polls what it registers, and calls `turn` when something is ready or due.
+    Whoever drives it calls `turn` when the descriptor of one of its `sockets` becomes readable, and when `turn` asked
+    for that.
     """
 
     def __init__(
@@ -54,8 +58,6 @@ class RelayServer:
         self._upstream = coordinator_url
         self._keys = keys
         self._relay = Relay(random or Random(), job=job)  # noqa: S311 - jitter
-        self._children_polled = True
-        self._blocked = False
         self._reopened_at = time.monotonic()
         self._router = open_socket(context, zmq.ROUTER, CHILDREN, keys=keys, server=True)
         # The method of the class below pyzmq's own: what it adds, for draft sockets, costs as much as the sending.
@@ -74,28 +76,25 @@ class RelayServer:
 
     @property
     def sockets(self) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
-        """What is polled for it now."""
+        """What it listens on; the second one may be another after a turn."""
         return self._router, self._dealer
 
-    def register(self, poller: zmq.Poller) -> None:
-        """Have this relay's sockets polled."""
-        poller.register(self._router, zmq.POLLIN if self._children_polled else 0)
-        poller.register(self._dealer, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
+    def turn(self) -> float:
+        """Do all that can be done now; return when to come back at the latest, on the monotonic clock.
 
-    def turn(self, ready: Mapping[Any, int], poller: zmq.Poller) -> float:
-        """Do what can be done now; return when to come back at the latest, on the monotonic clock."""
-        if self._dealer in ready and ready[self._dealer] & zmq.POLLIN:
+        A socket's descriptor tells once that something has changed, and any call may swallow that: so a turn ends
+        only when neither socket has anything left.
+        """
+        while True:
             self._take_frames()
-        if self._router in ready:
-            self._take_children()
-        now = time.monotonic()
-        self._send_up(now, poller)
-        self._reopen_if_silent(now, poller)
-        if self._relay.is_full == self._children_polled:
+            if not self._relay.is_full:
+                self._take_children()
+            now = time.monotonic()
+            blocked = self._send_up(now)
+            self._reopen_if_silent(now)
             # Who waits too long in front of a full relay goes to the coordinator itself.
-            self._children_polled = not self._relay.is_full
-            poller.register(self._router, zmq.POLLIN if self._children_polled else 0)
-        return now + _POLL_MAX_S if self._blocked else min(self._relay.next_due(now), now + _POLL_MAX_S)
+            if not (_readable(self._dealer) or (not self._relay.is_full and _readable(self._router))):
+                return now + _POLL_MAX_S if blocked else min(self._relay.next_due(now), now + _POLL_MAX_S)
 
     def close(self) -> None:
         """Close the sockets and remove the local one's file."""
@@ -152,32 +151,33 @@ class RelayServer:
             elif error.errno != zmq.EAGAIN:
                 raise
 
-    def _send_up(self, now: float, poller: zmq.Poller) -> None:
-        blocked = False
+    def _send_up(self, now: float) -> bool:
+        """Send what is due; return whether there is no connection to send it on, which the descriptor will tell."""
         while (frame := self._relay.outgoing(now)) is not None:
             try:
                 self._dealer.send(frame, _DONTWAIT)
             except zmq.Again:
-                blocked = True
-                break
+                return True
             self._relay.sent()
-        if blocked != self._blocked:
-            self._blocked = blocked
-            poller.register(self._dealer, zmq.POLLIN | (zmq.POLLOUT if blocked else 0))
+        return False
 
-    def _reopen_if_silent(self, now: float, poller: zmq.Poller) -> None:
+    def _reopen_if_silent(self, now: float) -> None:
         """A connection that is up and gives no answers may lead nowhere: try a new one."""
         conversation = self._relay.conversation
         welcome = conversation.welcome
         limit_s = max(_SILENCE_MIN_S, 2 * welcome.heartbeat_s if welcome is not None else 0.0)
         if min(conversation.unanswered_s(now), now - self._reopened_at) < limit_s:
             return
+        if welcome is not None:
+            log.warning("the coordinator at %s does not answer: trying new connections", self._upstream)
         self._reopened_at = now
-        poller.unregister(self._dealer)
         self._dealer.close()
-        self._dealer, self._blocked = self._dial(), False
-        poller.register(self._dealer, zmq.POLLIN)
+        self._dealer = self._dial()
         self._relay.reconnect(now)
+
+
+def _readable(socket: zmq.Socket[bytes]) -> bool:
+    return bool(int(socket.getsockopt(_EVENTS)) & _IN)
 
 
 class Relays:
@@ -199,21 +199,28 @@ class Relays:
 
     def serve(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop`; raises the error with which the coordinator refused a relay."""
-        poller = zmq.Poller()
-        poller.register(self._wake, zmq.POLLIN)
-        for server in self._servers:
-            server.register(poller)
-        on_ready()
-        dues = dict.fromkeys(self._servers, 0.0)
-        while not self._stopping:
-            wait_ms = (min(dues.values()) - time.monotonic()) * 1000
-            ready = dict(poller.poll(int(wait_ms) + 1 if wait_ms > 0 else 0))
-            now = time.monotonic()
-            for server, due in dues.items():
-                if due <= now or any(socket in ready for socket in server.sockets):
-                    dues[server] = server.turn(ready, poller)
+        with select.epoll() as epoll:
+            epoll.register(self._wake, select.EPOLLIN)
+            watched: dict[int, RelayServer] = {}
+            sockets: dict[RelayServer, tuple[zmq.Socket[bytes], ...]] = {}
+            dues = dict.fromkeys(self._servers, 0.0)
+            on_ready()
+            while not self._stopping:
+                now = time.monotonic()
+                for server in [server for server, due in dues.items() if due <= now]:
+                    dues[server] = server.turn()
                     if server.failure is not None:
                         raise server.failure
+                    for socket in server.sockets:
+                        if socket not in sockets.get(server, ()):
+                            # Once for each change: a descriptor stays readable while its socket has not been asked.
+                            epoll.register(int(socket.FD), select.EPOLLIN | select.EPOLLET)
+                            watched[int(socket.FD)] = server
+                            dues[server] = 0.0  # what came before it was watched was told to nobody
+                    sockets[server] = server.sockets
+                for fd, _ in epoll.poll(max(0.0, min(dues.values()) - time.monotonic())):
+                    if fd != self._wake:
+                        dues[watched[fd]] = 0.0
 
     def stop(self) -> None:
         """Ask `serve` to end; safe in a signal handler."""
