@@ -48,6 +48,12 @@ def test_the_ratio_to_the_limit_is_taken_round_by_round(playing: Contenders) -> 
     assert (row.ratio.median, row.ratio.low, row.ratio.high) == (2.0, 2.0, 2.0)
 
 
+def test_what_binds_a_figure_stands_with_its_row_before_the_verdict(playing: Contenders) -> None:
+    floor = Floor("made.floor", (Absolute(1.0, "<= 1 ms"),), rounds_min=1)
+    row = measured(a_case(playing("strata", [2.0]), notes=("binds: the disk",), floor=floor), 1)
+    assert row.notes == ("binds: the disk", "made.floor: asked: <= 1 ms; found 2")
+
+
 def test_an_absent_peer_leaves_its_place_empty_with_the_reason(playing: Contenders, missing: Missing) -> None:
     row = measured(a_case(playing("strata", [1.0]), peers=(missing("redis"), playing("torch", [3.0]))), 1)
     assert dict(row.absent) == {"redis": "redis is not installed"}
