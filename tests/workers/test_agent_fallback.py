@@ -251,6 +251,32 @@ def test_an_agent_that_does_not_hold_is_tried_less_and_less() -> None:
     assert len(tried) < 20
 
 
+def test_an_agent_that_held_for_a_while_is_trusted_again() -> None:
+    """When it is lost then, the way back is tried as soon as at the beginning."""
+    route, now = Route(["a", "b"], Random(0), 0.0), 0.0
+
+    def go_until(endpoint: str) -> None:
+        nonlocal now
+        while route.endpoint != endpoint:
+            now += 0.05
+            watch(route, now)
+            if route.endpoint == "b":
+                route.connected()
+
+    for _ in range(4):
+        go_until("b")
+        go_until("a")
+    route.connected()
+    for _ in range(1000):
+        now += 0.05
+        assert not watch(route, now)
+    route.disconnected(now)
+    go_until("b")
+    left_at = now
+    go_until("a")
+    assert now - left_at < 4
+
+
 def test_an_agent_whose_path_is_gone_is_not_tried() -> None:
     """Looking costs nothing; leaving a good connection does."""
     there = {"b"}

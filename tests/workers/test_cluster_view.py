@@ -201,6 +201,32 @@ def test_a_restart_voids_the_state_and_the_past_says_nothing() -> None:
     assert view.cluster == Cluster.of(truth.view())
 
 
+def test_an_old_snapshot_changes_nothing() -> None:
+    """It was asked for before the broadcasts that have come since."""
+    truth, view = following(members=["a"])
+    old = truth.view()
+    view.listen(truth.change("b"))
+    view.take(old)
+    assert not view.needs_snapshot
+    assert view.cluster == Cluster.of(truth.view())
+
+
+def test_what_waited_in_one_term_is_not_applied_in_the_next() -> None:
+    """The same number means another broadcast there."""
+    truth, view = following(members=["a"])
+    truth.change("b")
+    view.listen(truth.change("epoch"))
+    held_at = truth.seq
+    truth.change("restart")
+    while truth.seq < held_at - 1:
+        truth.change("checkpoint")
+    view.take(truth.view())
+    assert view.cluster == Cluster.of(truth.view())
+    view.listen(truth.change("a"))
+    assert view.cluster == Cluster.of(truth.view())
+    assert not view.needs_snapshot
+
+
 def test_what_waits_for_a_gap_is_bounded() -> None:
     """A follower that gets no snapshot for long holds so much and no more, and still ends in the true state."""
     truth, view = following(members=["a"])

@@ -6,6 +6,7 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -233,6 +234,35 @@ def test_late_words_about_an_earlier_session_change_nothing() -> None:
     assert conversation.introduced
     assert conversation.welcome is not None
     assert conversation.welcome.session == 8
+
+
+def test_a_late_welcome_is_not_taken_for_the_one_that_is_waited_for() -> None:
+    """It tells of a session that was opened before, by a coordinator that may be gone."""
+    conversation = a_conversation()
+    (hello,) = conversation.outgoing(0.0)
+    conversation.start_over(0.0)
+    conversation.take(welcome(hello), 0.0)
+    assert conversation.welcome is None
+    open_session(conversation, 0.0, session=8)
+
+
+def test_a_request_is_repeated_after_a_second_and_then_less_often() -> None:
+    """With jitter, each time once; also when the first sending found no room."""
+    for finds_room in (True, False):
+        conversation = a_conversation(heartbeat=None)
+        now = open_session(conversation, 0.0)
+        conversation.submit(wire.GetStatus())
+        if not finds_room:
+            (request,) = conversation.outgoing(now)
+            conversation.unsent(request, now)
+        sent = []
+        while now < 60:
+            now = conversation.next_due(now)
+            sent += [now] * len(conversation.outgoing(now))
+        pauses = [after - before for before, after in pairwise(sent)]
+        assert 0.8 <= pauses[0] <= 1.2
+        assert 1.6 <= pauses[1] <= 2.4
+        assert all(4.0 <= pause <= 6.0 for pause in pauses[3:])
 
 
 def test_an_unknown_session_says_hello_again_and_asks_again() -> None:
