@@ -32,7 +32,7 @@ from strata_zmq.errors import (
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.codec import decode_broadcast, decode_reply, encode
 from strata_zmq.transport.curve import CurveKeys
-from strata_zmq.transport.endpoints import ipc_path, parse_endpoint
+from strata_zmq.transport.endpoints import ipc_path, parse_endpoint, seen_over
 
 from .conversation import OUTSTANDING_MAX, Conversation, Ticket
 from .lines import Line
@@ -85,6 +85,7 @@ class CoordinatorClient:
             on_broadcast=on_broadcast,
             on_command=on_command,
         )
+        self._direct = endpoints[-1]
         self._route = Route(endpoints, random, time.monotonic(), _is_there)
         self._watched = heartbeat is not None
         self._keys = CurveKeys.from_environment()
@@ -315,7 +316,7 @@ class CoordinatorClient:
             self._heard_at = now
             if isinstance(reply, wire.Welcome):
                 # Subscribed before the registration leaves: what it brings about is heard.
-                line.subscribe(reply.broadcast_endpoint)
+                line.subscribe(seen_over(reply.broadcast_endpoint, self._direct))
             conversation.take(reply, now)
             self._welcome = conversation.welcome or self._welcome
             if conversation.introduced and not self._ready.done():

@@ -7,7 +7,15 @@ from urllib.parse import urlsplit
 
 from strata_zmq.errors import InvalidArgumentError
 
-__all__ = ["DEFAULT_BROADCAST_PORT", "DEFAULT_CONTROL_PORT", "check_bindable", "ipc_path", "is_local", "parse_endpoint"]
+__all__ = [
+    "DEFAULT_BROADCAST_PORT",
+    "DEFAULT_CONTROL_PORT",
+    "check_bindable",
+    "ipc_path",
+    "is_local",
+    "parse_endpoint",
+    "seen_over",
+]
 
 DEFAULT_CONTROL_PORT = 50_051
 DEFAULT_BROADCAST_PORT = 50_052
@@ -43,6 +51,17 @@ def parse_endpoint(text: object, *, field: str = "COORDINATOR_URL", default_port
 def ipc_path(endpoint: str) -> str | None:
     """Return the file behind an ipc endpoint, or None."""
     return endpoint.removeprefix("ipc://") if endpoint.startswith("ipc://") else None
+
+
+def seen_over(endpoint: str, other: str) -> str:
+    """Return `endpoint` for a client that reached the same server at `other`.
+
+    A server that is bound to every address names none; its host is the one that the client has used.
+    """
+    for wildcard in ("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:"):
+        if endpoint.startswith(wildcard) and other.startswith("tcp://"):
+            return f"{other.rpartition(':')[0]}:{endpoint.removeprefix(wildcard)}"
+    return endpoint
 
 
 def is_local(endpoint: str) -> bool:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata_zmq.errors import InvalidArgumentError, StrataError
-from strata_zmq.transport.endpoints import check_bindable, ipc_path, is_local, parse_endpoint
+from strata_zmq.transport.endpoints import check_bindable, ipc_path, is_local, parse_endpoint, seen_over
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,17 @@ def test_listening_beyond_this_machine_needs_keys(endpoint: str) -> None:
     with pytest.raises(InvalidArgumentError, match=r"control .*beyond this machine.*--curve-keys"):
         check_bindable(endpoint, secured=False, field="control")
     check_bindable(endpoint, secured=True, field="control")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "over", "seen"),
+    [
+        ("tcp://0.0.0.0:50052", "tcp://node-7:50051", "tcp://node-7:50052"),
+        ("tcp://[::]:7", "tcp://[fe80::1]:50051", "tcp://[fe80::1]:7"),
+        ("tcp://10.0.0.1:50052", "tcp://node-7:50051", "tcp://10.0.0.1:50052"),
+        ("tcp://0.0.0.0:50052", "ipc:///run/control", "tcp://0.0.0.0:50052"),
+        ("ipc:///run/broadcast", "tcp://node-7:50051", "ipc:///run/broadcast"),
+    ],
+)
+def test_a_server_on_every_address_is_found_at_the_one_that_was_used(endpoint: str, over: str, seen: str) -> None:
+    assert seen_over(endpoint, over) == seen
