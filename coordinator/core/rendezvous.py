@@ -132,6 +132,9 @@ class Rendezvous:
         if held is None:
             held = self._admit(worker_id, request)
         held.take("register", world.now)
+        if held.session is not session:
+            # Nobody listens any more where it waited; it asks again from here.
+            self._waiting.pop(worker_id, None)
         held.session, session.worker = session, held
         held.heard_at, held.expires_at = world.now, world.now + world.config.lease_s
         held.hostname, held.port, held.pid = request.hostname, request.port, request.pid

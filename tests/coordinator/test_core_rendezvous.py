@@ -306,6 +306,27 @@ def test_a_worker_that_waits_for_a_generation_twice_is_answered_on_its_last_ques
     assert first.waits
 
 
+def test_who_comes_back_on_another_connection_is_answered_there(make_job) -> None:
+    job = make_job(initial_workers=2)
+    before = job.worker("w0")
+    waiting = before.join()
+    again = job.worker("w0", incarnation=before.incarnation)
+    asked = again.join()
+    job.worker("w1")
+    assert asked.got(wire.Membership).rank == 0
+    assert waiting.waits
+
+
+def test_who_comes_back_and_has_not_asked_yet_is_not_told_on_the_connection_that_is_gone(make_job) -> None:
+    job = make_job(initial_workers=2)
+    before = job.worker("w0")
+    waiting = before.join()
+    again = job.worker("w0", incarnation=before.incarnation)
+    job.worker("w1")
+    assert waiting.waits
+    assert again.join().got(wire.Membership).members == ["w0", "w1"]
+
+
 def test_a_lost_worker_is_not_told_of_the_generation_that_it_is_not_in(trio) -> None:
     job, w0, _, _ = trio
     waiting = w0.join(timeout_s=1.0)
