@@ -31,7 +31,10 @@ def child_connection(agent: bytes, child: int) -> bytes:
 
 
 def is_child(connection: bytes) -> bool:
-    """Tell a child from a connection of its own. A name that a peer chose for itself must not begin with 0."""
+    """Tell a child from a connection of its own.
+
+    libzmq does not keep a peer from choosing such a name: what it sends under it has to be refused.
+    """
     return len(connection) > GENERATED_BYTES and connection[0] == 0
 
 

@@ -26,7 +26,7 @@ __all__ = ["Router"]
 
 log = logging.getLogger("strata.coordinator")
 
-DRAIN_MAX = 256
+DRAIN_MAX = 512
 """Most messages that one step takes, so that replies and time do not wait for a flood."""
 # Plain integers: combining pyzmq's flags costs more than sending a frame.
 _DONTWAIT = int(zmq.DONTWAIT)
@@ -68,6 +68,8 @@ class Router:
             try:
                 if frame.more:
                     self._discard_rest()
+                if len(connection) > GENERATED_BYTES:
+                    _check_name(connection)
                 message = decode_upward(body)
                 if type(message) is Fold:
                     self._open(connection, message, batch)
@@ -131,3 +133,8 @@ class Router:
             self._socket.recv()
             frames += 1
         raise ProtocolError(f"a request is one frame, this one has {frames}: send a single MessagePack array")
+
+
+def _check_name(connection: bytes) -> None:
+    if is_child(connection):
+        raise ProtocolError("this socket's ROUTING_ID begins with 0, as the children of agents are named: set none")

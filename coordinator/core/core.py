@@ -99,7 +99,7 @@ class Core:
         """
         world = self._world
         world.effects = Effects()
-        world.now = now
+        world.now, world.lease_end = now, now + world.config.lease_s
         world.counters["requests"] += len(batch)
         gap, self._stepped_at = now - self._stepped_at, now
         self._leases.note_step(gap, backlog=backlog)
@@ -220,12 +220,13 @@ class Core:
 
     def _renew(self, session: Session) -> None:
         """Any traffic renews: who talks is alive."""
-        now, lease_end = self._world.now, self._world.now + self._world.config.lease_s
-        session.heard_at = now
-        if session.worker is not None:
-            session.worker.heard_at, session.worker.expires_at = now, lease_end
+        world = self._world
+        session.heard_at = world.now
+        worker = session.worker
+        if worker is not None:
+            worker.heard_at, worker.expires_at = world.now, world.lease_end
         elif session.writer is not None:
-            session.writer.expires_at = lease_end
+            session.writer.expires_at = world.lease_end
 
     def _on_restore(self) -> None:
         self._barriers.break_all()

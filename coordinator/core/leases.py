@@ -46,7 +46,8 @@ class Leases:
             if request.progress > worker.progress or request.step > worker.step:
                 worker.moved_at = world.now
             worker.step, worker.epoch, worker.progress = request.step, request.epoch, request.progress
-            worker.commands_seen = max(worker.commands_seen, request.commands_seen)
+            if request.commands_seen > worker.commands_seen:
+                worker.commands_seen = request.commands_seen
             if world.history.commands:
                 commands, command_id = self._commands.waiting(worker)
         elif session.writer is not None:

@@ -154,7 +154,8 @@ class World:
     def __init__(self, config: CoreConfig, history: History) -> None:
         self.config = config
         self.history = history
-        self.now = 0.0
+        self.now = self.lease_end = 0.0
+        """The time of this step, and when what is renewed in it ends."""
         self.sessions: dict[bytes, Session] = {}
         self.workers: dict[str, Worker] = {}
         self.writers: dict[str, Writer] = {}
