@@ -209,17 +209,22 @@ def get_shards(
 
 
 def advance_epoch(session: SessionState, *, timeout_s: float = 300.0) -> Operation[int]:
-    """Say that this worker has finished its epoch, wait for the others, and return the epoch that has begun."""
+    """Say that this worker has finished its epoch, wait for the others, and return the epoch that has begun.
+
+    Where history was taken back meanwhile, that is the epoch that it stands in: its data are there again.
+    """
     finished, deadline = session.epoch, session.clock() + check_seconds("timeout_s", timeout_s)
     while True:
         left_s = max(deadline - session.clock(), 0.0)
+        request = wire.AdvanceEpoch(epoch=finished, timeout_s=left_s, generation=session.generation)
         try:
-            reply: wire.EpochAdvanced = yield from _ask(
-                session, wire.AdvanceEpoch(epoch=finished, timeout_s=left_s), left_s
-            )
-        except StaleGenerationError:
-            # Fenced while it waited: what it finished is committed, so it says so again as a newcomer.
-            yield from join(session, max(deadline - session.clock(), 0.0))
+            reply: wire.EpochAdvanced = yield from _ask(session, request, left_s)
+        except (GenerationChangedError, StaleGenerationError):
+            # What it finished is committed, so it says so again in the new generation, as a newcomer if it was fenced.
+            before = session.step
+            membership = yield from join(session, max(deadline - session.clock(), 0.0))
+            if (membership.epoch, membership.commit_index) < (finished, before):
+                return int(membership.epoch)
             continue
         session.epoch = reply.epoch
         return int(reply.epoch)
