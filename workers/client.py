@@ -34,8 +34,8 @@ from strata_zmq.protocol.codec import decode_broadcast, decode_reply, encode
 from strata_zmq.transport.curve import CurveKeys
 from strata_zmq.transport.endpoints import ipc_path, parse_endpoint, seen_over
 
+from .connection import Connection
 from .conversation import OUTSTANDING_MAX, Conversation, Ticket
-from .lines import Line
 from .route import Route
 from .view import Cluster
 
@@ -242,11 +242,11 @@ class CoordinatorClient:
     def _run(self) -> None:
         failure: StrataError = UnavailableError("the connection to the coordinator was closed")
         try:
-            with Line(self._context, self.endpoint, self._keys) as line:
-                poller = line.poller()
+            with Connection(self._context, self.endpoint, self._keys) as connection:
+                poller = connection.poller()
                 poller.register(self._wake, zmq.POLLIN)
                 while not self._closing and self._conversation.failure is None:
-                    self._turn(line, poller)
+                    self._turn(connection, poller)
         except StrataError as error:
             failure = error
         except Exception:
@@ -264,17 +264,17 @@ class CoordinatorClient:
             if not self._ready.done():
                 self._ready.set_exception(self._conversation.failure or failure)
 
-    def _turn(self, line: Line, poller: zmq.Poller) -> None:
+    def _turn(self, connection: Connection, poller: zmq.Poller) -> None:
         """Do what is due, wait for what comes first, and take it."""
         conversation, now = self._conversation, time.monotonic()
         while self._calls:
             self._calls.popleft()()
         if self._is_to_move(now):
-            line.move(self.endpoint, poller)
+            connection.move(self.endpoint, poller)
             conversation.start_over(now)
         messages = conversation.outgoing(now)
         for position, message in enumerate(messages):
-            if not line.send(encode(message)):
+            if not connection.send(encode(message)):
                 for one in messages[position:]:
                     conversation.unsent(one, now)
                 break
@@ -282,21 +282,21 @@ class CoordinatorClient:
         ready = dict(poller.poll(max(0, int((due - now) * 1000) + 1)))
         if self._wake in ready:
             os.eventfd_read(self._wake)
-        self._take(line, ready, time.monotonic())
+        self._take(connection, ready, time.monotonic())
 
-    def _take(self, line: Line, ready: dict[Any, int], now: float) -> None:
+    def _take(self, connection: Connection, ready: dict[Any, int], now: float) -> None:
         # The news of a new connection before what came over it.
-        if line.dealer_events in ready:
-            self._take_events(line, now)
-        if line.broadcast_events in ready and line.reconnected_broadcasts():
+        if connection.dealer_events in ready:
+            self._take_events(connection, now)
+        if connection.broadcast_events in ready and connection.reconnected_broadcasts():
             self._conversation.hurry(now)
-        if line.dealer in ready:
-            self._take_replies(line, now)
-        if line.broadcasts in ready:
-            self._take_broadcasts(line, now)
+        if connection.dealer in ready:
+            self._take_replies(connection, now)
+        if connection.broadcasts in ready:
+            self._take_broadcasts(connection, now)
 
-    def _take_events(self, line: Line, now: float) -> None:
-        for change in line.changes():
+    def _take_events(self, connection: Connection, now: float) -> None:
+        for change in connection.changes():
             if change == "down":
                 self._route.disconnected(now)
             else:
@@ -305,9 +305,9 @@ class CoordinatorClient:
                 if change == "again" and self._conversation.welcome is not None:
                     self._conversation.start_over(now)
 
-    def _take_replies(self, line: Line, now: float) -> None:
+    def _take_replies(self, connection: Connection, now: float) -> None:
         conversation = self._conversation
-        while (data := line.receive_reply()) is not None:
+        while (data := connection.receive_reply()) is not None:
             try:
                 reply = decode_reply(data)
             except ProtocolError as error:
@@ -316,14 +316,14 @@ class CoordinatorClient:
             self._heard_at = now
             if isinstance(reply, wire.Welcome):
                 # Subscribed before the registration leaves: what it brings about is heard.
-                line.subscribe(seen_over(reply.broadcast_endpoint, self._direct))
+                connection.subscribe(seen_over(reply.broadcast_endpoint, self._direct))
             conversation.take(reply, now)
             self._welcome = conversation.welcome or self._welcome
             if conversation.introduced and not self._ready.done():
                 self._ready.set_result(None)
 
-    def _take_broadcasts(self, line: Line, now: float) -> None:
-        while (data := line.receive_broadcast()) is not None:
+    def _take_broadcasts(self, connection: Connection, now: float) -> None:
+        while (data := connection.receive_broadcast()) is not None:
             try:
                 broadcast = decode_broadcast(data)
             except ProtocolError as error:

@@ -452,6 +452,62 @@ def test_what_nobody_asked_for_is_handed_on() -> None:
     assert conversation.introduced
 
 
+def test_whoever_wants_to_know_is_told() -> None:
+    """The answer to the registration, and every broadcast."""
+    told: list[Any] = []
+    conversation = a_conversation(on_introduced=told.append, on_broadcast=told.append)
+    now = open_session(conversation, 0.0)
+    tick = wire.Tick(term=1, seq=0)
+    conversation.listen(tick, now)
+    assert [type(one) for one in told] == [wire.Registered, wire.Tick]
+
+
+def test_a_hint_of_a_restart_brings_the_next_heartbeat_forward() -> None:
+    """Its answer tells whether the session is still known."""
+    conversation = a_conversation()
+    now = open_session(conversation, 0.0)
+    now = conversation.next_due(now)
+    conversation.outgoing(now)
+    assert conversation.next_due(now) == pytest.approx(now + HEARTBEAT_S)
+    conversation.hurry(now)
+    assert conversation.next_due(now) <= now + 0.1
+
+
+def test_what_has_ended_hears_nothing_more() -> None:
+    """Late words do not wake it."""
+    conversation = a_conversation()
+    now = open_session(conversation, 0.0)
+    conversation.stop(UnavailableError("over"))
+    conversation.take(wire.ErrorReply(session=7, seq=99, code="unknown_session", message=""), now)
+    conversation.listen(wire.Tick(term=9, seq=0), now)
+    assert conversation.next_due(now) == float("inf")
+    assert conversation.welcome is not None
+
+
+def test_a_registration_that_cannot_be_sent_ends_everything() -> None:
+    """Nobody waits for a worker whose description is too long."""
+    large = wire.RegisterWorker(worker_id="w", incarnation="life", hostname="h" * 5000)
+    conversation = a_conversation(introduce=lambda: large)
+    (hello,) = conversation.outgoing(0.0)
+    conversation.take(welcome(hello), 0.0)
+    assert conversation.outgoing(0.0) == []
+    assert isinstance(conversation.failure, InvalidArgumentError)
+    assert "hostname" in str(conversation.failure)
+
+
+def test_silence_is_counted_from_the_first_question() -> None:
+    """Any word ends it; who has asked nothing has not been kept waiting."""
+    conversation = a_conversation(heartbeat=None)
+    now = open_session(conversation, 0.0)
+    assert conversation.unanswered_s(now + 100) == 0
+    conversation.submit(wire.GetStatus())
+    (request,) = conversation.outgoing(now)
+    conversation.outgoing(now + 2)
+    assert conversation.unanswered_s(now + 3) == pytest.approx(3)
+    conversation.take(answer(wire.Done, request), now + 3)
+    assert conversation.unanswered_s(now + 9) == 0
+
+
 def test_a_follower_asks_for_a_snapshot_after_a_gap_and_not_too_often() -> None:
     """It begins with one, goes on with the broadcasts, and asks again when it has missed something."""
     conversation = a_conversation(heartbeat=None)

@@ -14,7 +14,7 @@ from zmq.utils.monitor import recv_monitor_message
 from strata_zmq.transport.curve import CurveKeys
 from strata_zmq.transport.sockets import REPLIES, connect, open_socket
 
-__all__ = ["Change", "Line"]
+__all__ = ["Change", "Connection"]
 
 Change = Literal["up", "again", "down"]
 """A connection has been made for the first time, has been made again, or has broken."""
@@ -22,7 +22,7 @@ Change = Literal["up", "again", "down"]
 _EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
-class Line:
+class Connection:
     """The sockets of one client; `with` closes them. For one thread."""
 
     def __init__(self, context: zmq.Context[Any], endpoint: str, keys: CurveKeys | None) -> None:
