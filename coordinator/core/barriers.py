@@ -65,15 +65,17 @@ class Barriers:
             # whose lease has ended since, too: it must not roll back what history has.
             world.reply(session, request.seq, Released, **self._released(asked, outcome))
             return
-        ended = self._ended.get((session.connection, request.seq, asked))
+        ended = self._ended.get((session.connection, request.seq, asked)) if self._ended else None
         if ended is not None:
             world.fail(session, request.seq, ended)
             return
         worker = self._admit(session, request)
-        key = asked._replace(generation=history.generation)
-        if key != asked and key in history.outcomes:
-            world.reply(session, request.seq, Released, **self._released(key, history.outcomes[key]))
-            return
+        key = asked
+        if request.generation != history.generation:
+            key = BarrierKey(history.generation, request.name, request.step)
+            if key in history.outcomes:
+                world.reply(session, request.seq, Released, **self._released(key, history.outcomes[key]))
+                return
         barrier = self._barrier(key, request)
         check_ranges(request, worker.worker_id, history)
         self.open[key] = barrier
@@ -133,10 +135,14 @@ class Barriers:
         """Return the caller if it may arrive: a member of the present generation that names it, or, at a barrier that
         re-forms, one that the present has come from by joins and leaves only.
         """
-        if request.on_change == "reform" and self._continues(request.generation):
-            worker = self._rendezvous.caller(session)
-            if worker.worker_id in self._world.history.ranks:
-                return worker
+        history = self._world.history
+        worker = self._rendezvous.caller(session)
+        current = history.formed and request.generation == history.generation
+        if (
+            current or (request.on_change == "reform" and self._continues(request.generation))
+        ) and worker.worker_id in history.ranks:
+            return worker
+        # It says why not.
         return self._rendezvous.member(session, request.generation, f"barrier {request.name!r} step {request.step}")
 
     def _continues(self, generation: int) -> bool:
@@ -159,8 +165,8 @@ class Barriers:
         if request.commit:
             check_whole(request, world_size)
         reform = request.on_change == "reform"
-        values = tuple((value.name, value.op) for value in request.values)
-        if len({name for name, _ in values}) != len(values):
+        values = tuple([(value.name, value.op) for value in request.values])
+        if len(dict(values)) != len(values):
             raise InvalidArgumentError(
                 f"barrier {key.name!r}: values carries one name twice: {', '.join(name for name, _ in values)}"
             )
@@ -232,7 +238,7 @@ class Barriers:
             )
         )
         self.skews_s.append(world.now - barrier.opened_at)
-        lags_ms = [lag * 1000 for lag in barrier.lags_s()]
+        lags_s = barrier.lags_s()
         outcome = world.history.outcomes[key]
         fields = self._released(key, outcome)
         if len(arrivals) > _NAMES_MAX and not outcome.asked:
@@ -243,7 +249,7 @@ class Barriers:
             [(one.parked.session.connection, one.parked.session.number, one.parked.seq) for one in arrivals.values()],
             Released,
             **fields,
-            lag=Lag(*(quantile(lags_ms, percent) for percent in (50, 90, 99, 100))),
+            lag=Lag(*[quantile(lags_s, percent) * 1000 for percent in (50, 90, 99, 100)]),
             slowest=barrier.slowest(),
         )
 

@@ -195,8 +195,13 @@ class World:
     def reply_all(self, recipients: list[tuple[bytes, int, int]], kind: type[R], /, **fields: Any) -> None:
         """Give many requests, each as (connection, session, seq), the same answer."""
         history = self.history
-        template = kind(job=self.config.job, term=history.term, generation=history.generation, **fields)
-        self.effects.outbox.append(Fanout(template, recipients))  # type: ignore[arg-type]
+        connection, session, seq = recipients[0]
+        if len(recipients) > 1:
+            session = seq = 0
+        message: Any = kind(
+            job=self.config.job, term=history.term, generation=history.generation, session=session, seq=seq, **fields
+        )
+        self.effects.outbox.append(Fanout(message, recipients) if len(recipients) > 1 else (connection, message))
 
     def acknowledge(self, session: Session, seq: int) -> None:
         """Answer a heartbeat that nothing waits for; all those of one step get one answer, at its end."""
