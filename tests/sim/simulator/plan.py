@@ -97,7 +97,7 @@ class Plan:
             workers=workers,
             initial_workers=initial,
             min_workers=rng.randint(1, initial),
-            writers=rng.choice((0, 1, 1, 2)),
+            writers=rng.choice((0, 1, 2, 2)),
             supervised=rng.random() < 0.5,
             storm_s=rng.uniform(15.0, 40.0),
             datasets=datasets,

@@ -55,6 +55,8 @@ class Truth:
     """By dataset and shard a bit mask of the samples committed in this epoch."""
     released: dict[tuple[int, str, int], list[str]] = field(default_factory=dict)
     outcomes: set[tuple[str, int, tuple[str, ...]]] = field(default_factory=set)
+    been_at: dict[str, int] = field(default_factory=dict)
+    """By member's life the last commit point of surviving history that it took part in."""
     chain: bytes = BEGINNING
     chains: dict[tuple[int, int], bytes] = field(default_factory=dict)
     """By (generation, step) of a commit point the chain after it, also of history that was given up since."""
@@ -89,14 +91,19 @@ class Truth:
                 self.lives[member.worker_id] == member.incarnation, f"{member.worker_id} survives as another process"
             )
         self.generation, self.members, self.formed = record.generation, names, True
-        self.lives = {name: self.lives[name] for name in survivors}
+        self._keep(survivors)
         self.lives.update((member.worker_id, member.incarnation) for member in record.joined)
         self.memberships[record.generation] = names
 
     def _GenerationBroken(self, record: records.GenerationBroken) -> None:  # noqa: N802
         self.members = [name for name in self.members if name not in record.left]
-        self.lives = {name: self.lives[name] for name in self.members}
+        self._keep(self.members)
         self.formed = False
+
+    def _keep(self, names: list[str]) -> None:
+        """Who is lost is a newcomer when it comes back, whatever it remembers."""
+        self.lives = {name: self.lives[name] for name in names}
+        self.been_at = {life: self.been_at[life] for life in self.lives.values() if life in self.been_at}
 
     def _DatasetAdded(self, record: records.DatasetAdded) -> None:  # noqa: N802
         require(record.dataset_id not in self.sizes, f"dataset {record.dataset_id} is added twice")
@@ -123,6 +130,7 @@ class Truth:
             self.chain, record.generation, record.step, record.participants
         )
         self.ranges[record.generation, record.step] = record.ranges
+        self.been_at.update((self.lives[name], self.commits) for name in record.participants)
         for name, ranges in record.ranges.items():
             require(name in self.members, f"commit point {key} has ranges of {name}, who is no member")
             for one in ranges:
@@ -169,6 +177,7 @@ class Truth:
         require(record.generation == self.generation + 1, f"generation {record.generation} follows {self.generation}")
         self.generation, self.epoch, self.commits = record.generation, record.epoch, record.commit_index
         self.memberships[record.generation] = list(self.members)
+        self.been_at.clear()
         known = self.saved.get(record.checkpoint_id)
         self.chain = known.chain if known is not None else BEGINNING
         require(record.commit_index == (known.commits if known else 0), f"restored to commit {record.commit_index}")

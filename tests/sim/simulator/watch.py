@@ -111,16 +111,17 @@ class Watch:
         }
         for connection, reply in effects.sends:
             if type(reply) is wire.Registered:
-                # Another process of that name is nobody from now on.
-                self._owner = {old: name for old, name in self._owner.items() if name != reply.worker_id}
-                self._owner[connection] = reply.worker_id
                 self._heard[reply.worker_id] = self._running_s
-                if connection in registering:
-                    self._pids[reply.worker_id] = registering[connection].pid
+                pid = registering[connection].pid if connection in registering else 0
+                if self._pids.get(reply.worker_id) != pid:
+                    # Another process of that name is nobody from now on.
+                    self._owner = {old: name for old, name in self._owner.items() if name != reply.worker_id}
+                self._owner[connection], self._pids[reply.worker_id] = reply.worker_id, pid
         for record in effects.records:
             self.nobody_is_lost_who_was_heard(record)
             self.a_barrier_is_not_early(record)
             self.an_epoch_is_finished_by_all(record)
+            self.nobody_who_remembers_is_overruled(record)
             self.decided.read(record)
             self.counts[type(record).__name__] += 1
         self._gone.clear()
@@ -237,6 +238,16 @@ class Watch:
                 committed == total or not self._whole_epochs,
                 f"epoch {ended} ends with {committed} of {total} of {name}",
             )
+
+    def nobody_who_remembers_is_overruled(self, record: Record) -> None:
+        """History goes back only while no member has been through what is given up."""
+        if isinstance(record, records.HistoryRestored):
+            for name, life in self.decided.lives.items():
+                been = self.decided.been_at.get(life, 0)
+                require(
+                    been <= record.commit_index,
+                    f"history goes back to commit point {record.commit_index}, and {name} remembers {been}",
+                )
 
     def a_tick_tells_the_state(self, tick: wire.Tick) -> None:
         """Followers compare digests: the one in a tick is that of the durable state."""
