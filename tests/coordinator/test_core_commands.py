@@ -89,6 +89,19 @@ def test_commands_of_workers_that_are_gone_are_forgotten(trio) -> None:
     assert list(job.history.commands) == ["w1", "w2"]
 
 
+def test_numbers_rise_also_for_who_was_gone_and_has_not_told_yet_what_it_has_seen(trio) -> None:
+    job, w0, _, _ = trio
+    for command in ("checkpoint", "dump_stacks", "checkpoint"):
+        send(job, command, "w0")
+    _, seen = heard(w0)
+    w0.heartbeat(commands_seen=seen)
+    job.lose(w0)
+    send(job, "drain", "w1")
+    w0.register().got(wire.Registered)
+    send(job, "stop", "w0")
+    assert heard(w0, seen=seen)[0] == ["stop"]
+
+
 def test_the_same_command_twice_in_a_row_is_one(trio) -> None:
     job, w0, _, _ = trio
     send(job, "checkpoint", "w0").got(wire.Done)
