@@ -1,16 +1,11 @@
-"""The simulator is a package beside the tests, so that scripts/simulate runs the same one."""
+"""The simulation's tests; the simulator is a package beside them, so that scripts/simulate runs the same one."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
