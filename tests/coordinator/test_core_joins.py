@@ -104,7 +104,26 @@ def test_the_log_is_told_why_there_is_no_generation(make_job) -> None:
             job.now += 0.125
             notes += job.step().notes
         newcomer.register().got(wire.Registered)
-    assert notes == [f"no generation: {have} of 3 workers are registered" for have in (0, 1, 2)]
+    told = [f"no generation: {have} of 3 workers are registered" for have in range(3)]
+    assert notes == told
+
+
+def test_the_log_is_told_anew_when_a_generation_that_was_there_is_gone_again(make_job) -> None:
+    job = make_job(initial_workers=2, min_workers=2)
+    job.worker("w0")
+    notes = []
+
+    def listen() -> None:
+        for _ in range(12):
+            job.now += 0.125
+            notes.extend(job.step().notes)
+
+    listen()
+    w1 = job.worker("w1")
+    listen()
+    job.lose(w1)
+    listen()
+    assert notes == ["no generation: 1 of 2 workers are registered"] * 2
 
 
 def test_a_join_is_journaled_as_its_difference(make_job) -> None:

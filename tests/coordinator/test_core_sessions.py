@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+import msgspec
 import pytest
 
 from strata_zmq.errors import ProtocolError
@@ -163,6 +164,20 @@ def test_a_frame_that_could_not_be_read_is_answered_by_name_and_counted(job) -> 
     assert (error.code, error.message, error.session, error.seq) == ("protocol", "no array", client.session, 7)
     assert job.core.reject(b"stranger", ProtocolError("no array")).session == 0
     assert job.status().counters["rejected.protocol"] == 2
+
+
+def test_an_envelope_is_taken_from_an_agent_that_said_hello_and_from_nobody_else(job) -> None:
+    agent, client = job.client("agent"), job.client()
+    fold = wire.Fold(parts=[], seq=4)
+
+    def admit(who, session: int):
+        return job.core.admit(who.connection, msgspec.structs.replace(fold, session=session))
+
+    assert admit(agent, agent.session) is None
+    strange, wrong = admit(agent, 77), admit(client, client.session)
+    assert (strange.code, strange.session, strange.seq) == ("unknown_session", 77, 4)
+    assert wrong.code == "invalid_argument"
+    assert "only an agent" in wrong.message
 
 
 def test_errors_and_requests_are_counted(trio) -> None:
