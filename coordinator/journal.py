@@ -18,6 +18,7 @@ import shlex
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -95,11 +96,13 @@ class Journal:
                 self._position, self._link = snapshot.position, snapshot.link
                 self._snapshot_position, self._snapshot_size = snapshot.position, len(snapshot.body)
             history = history_at(snapshot)
-            for batch in batches(self._db, self._position, self._link):
-                replay_batch(history, batch)
-                self._position, self._link = batch.position, batch.checksum
-                self._records += batch.records
-                self._bytes += len(batch.body)
+            # An open cursor would keep the file, also when `close` has been called.
+            with closing(batches(self._db, self._position, self._link)) as rows:
+                for batch in rows:
+                    replay_batch(history, batch)
+                    self._position, self._link = batch.position, batch.checksum
+                    self._records += batch.records
+                    self._bytes += len(batch.body)
             check_pages(self._db)
         except (*BROKEN, Damage) as error:
             raise self._damaged(error) from error

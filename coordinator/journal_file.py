@@ -9,7 +9,8 @@ record decides.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,6 +88,9 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_orphaned_log(path)
+    except StorageError:
+        raise
     except OSError as error:
         raise StorageError(
             f"journal {str(path)!r} cannot be written: {error.strerror}; choose another --journal"
@@ -110,6 +114,16 @@ def connect(path: Path) -> sqlite3.Connection:
             "or choose another --journal"
         ) from None
     return db
+
+
+def _refuse_orphaned_log(path: Path) -> None:
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size and not (path.exists() and path.stat().st_size):
+        # SQLite would throw the log away and begin anew.
+        raise StorageError(
+            f"journal {str(path)!r} is empty, but its log {str(log)!r} is not: restore the file that belongs to it, or "
+            "move the log away to start empty"
+        )
 
 
 def _claim(db: sqlite3.Connection, path: Path) -> None:
@@ -142,23 +156,22 @@ def seal(link: bytes, position: int, records: int, body: bytes) -> bytes:
     return blake3(b"%b%d %d %b" % (link, position, records, body)).digest(16)
 
 
-def batches(db: sqlite3.Connection, after: int, link: bytes) -> Iterator[Batch]:
+def batches(db: sqlite3.Connection, after: int, link: bytes) -> Generator[Batch, None, None]:
     """Yield the batches after position `after`, whose checksum is `link`; raises Damage at the first that is not whole.
 
     Raises what SQLite raises for pages that it cannot read.
     """
-    rows = db.execute(
-        "SELECT position, records, checksum, body FROM batch WHERE position > ? ORDER BY position", (after,)
-    )
+    query = "SELECT position, records, checksum, body FROM batch WHERE position > ? ORDER BY position"
     whole = after
-    for row in rows:
-        batch = Batch(*row)
-        if batch.position != whole + 1:
-            raise Damage(f"batch {whole + 1} is missing, batch {batch.position} comes next")
-        if not _typed(batch) or batch.checksum != seal(link, batch.position, batch.records, batch.body):
-            raise Damage(f"batch {batch.position} does not match its checksum")
-        yield batch
-        whole, link = batch.position, batch.checksum
+    with closing(db.execute(query, (after,))) as rows:
+        for row in rows:
+            batch = Batch(*row)
+            if batch.position != whole + 1:
+                raise Damage(f"batch {whole + 1} is missing, batch {batch.position} comes next")
+            if not _typed(batch) or batch.checksum != seal(link, batch.position, batch.records, batch.body):
+                raise Damage(f"batch {batch.position} does not match its checksum")
+            yield batch
+            whole, link = batch.position, batch.checksum
 
 
 def newest_snapshot(db: sqlite3.Connection) -> Snapshot | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 from strata_zmq.errors import StorageError
@@ -62,10 +62,10 @@ def snapshot_of_schema_1(db: sqlite3.Connection) -> Snapshot | None:
     return Snapshot(position, BEGINNING, seal(BEGINNING, position, 0, body), body)
 
 
-def records_of_schema_1(db: sqlite3.Connection, after: int, link: bytes) -> Iterator[Batch]:
+def records_of_schema_1(db: sqlite3.Connection, after: int, link: bytes) -> Generator[Batch, None, None]:
     """Yield schema 1's records after position `after` as batches of one; raises Damage at the first unreadable one."""
-    rows = db.execute("SELECT position, body FROM record WHERE position > ? ORDER BY position", (after,))
-    for expected, (position, one) in enumerate(rows, after + 1):
+    query = "SELECT position, body FROM record WHERE position > ? ORDER BY position"
+    for expected, (position, one) in enumerate(db.execute(query, (after,)).fetchall(), after + 1):
         if position != expected:
             raise Damage(f"record {expected} of schema 1 is missing, record {position} comes next")
         body = b"\x91%b" % one if isinstance(one, bytes) else b""  # MessagePack's array of one

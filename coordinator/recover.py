@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -69,7 +69,7 @@ class _Salvage(NamedTuple):
         return self.batches[-1].position if self.batches else self.snapshot.position if self.snapshot else 0
 
 
-_Follow = Callable[[sqlite3.Connection, int, bytes], Iterator[Batch]]
+_Follow = Callable[[sqlite3.Connection, int, bytes], Generator[Batch, None, None]]
 
 
 def recover(path: Path) -> Recovery:
@@ -133,9 +133,10 @@ def _salvage(db: sqlite3.Connection, start: Snapshot | None, follow: _Follow) ->
     try:
         history = history_at(start)
         after, link = (start.position, start.link) if start else (0, BEGINNING)
-        for batch in follow(db, after, link):
-            replay_batch(history, batch)
-            found.append(batch)
+        with closing(follow(db, after, link)) as rows:
+            for batch in rows:
+                replay_batch(history, batch)
+                found.append(batch)
     except (*BROKEN, Damage) as error:
         return _Salvage(start, found, str(error))
     return _Salvage(start, found, "")
