@@ -16,6 +16,7 @@ A scene is a text file of blocks: commands, a line `----`, and what came of them
     leave W ...                        deregister
     command NAME W ...                 have a supervisor send a command (no worker: all)
     report W                           have a supervisor report its death
+    twin W                             start another process of that name; the first one is W~LIFE from then on
     kill W|coordinator [WHERE]         end a process; the coordinator also "before the journal" and so on
     start W|S|coordinator              begin another life
     stop W|coordinator, continue ...   SIGSTOP, SIGCONT
@@ -105,7 +106,8 @@ class _Player:
     """A worker that does what a scene says."""
 
     def __init__(self, name: str, life: int) -> None:
-        self.name, self.life = name, life
+        self.name, self.worker_id, self.life = name, name, life
+        self.incarnation = f"{name}.{life}"
         self.generation = 0
         self.commits = 0
         self.epoch = 0
@@ -113,7 +115,7 @@ class _Player:
         self.process: Process
 
     def registration(self) -> wire.RegisterWorker:
-        return wire.RegisterWorker(worker_id=self.name, incarnation=f"{self.name}.{self.life}", pid=self.life)
+        return wire.RegisterWorker(worker_id=self.worker_id, incarnation=self.incarnation, pid=self.life)
 
     def heartbeat(self) -> wire.Heartbeat:
         return wire.Heartbeat(generation=self.generation)
@@ -146,7 +148,7 @@ class _Scene:
         verb, *words = line.split()
         getattr(self, f"_do_{verb}")(*words)
         if verb != "wait":
-            slow = verb in {"job", "join", "start", "writer"}
+            slow = verb in {"job", "join", "start", "twin", "writer"}
             self._timeline.run(self._timeline.now + (_MOMENT_S if slow else _INSTANT_S))
 
     def take(self) -> list[str]:
@@ -219,10 +221,10 @@ class _Scene:
             self._transcript,
             introduce=player.registration,
             heartbeat=player.heartbeat,
-            on_command=lambda command: self._said.append((name, f"is told to {command}")),
+            on_command=lambda command: self._said.append((player.name, f"is told to {command}")),
         )
         player.process.conversation.following = True
-        player.process.on_exit = lambda: self._fails(name, player.process.failure or StrataError("ended"))
+        player.process.on_exit = lambda: self._fails(player.name, player.process.failure or StrataError("ended"))
         self._players[name] = player
 
     def _do_adopt(self, *names: str) -> None:
@@ -269,7 +271,7 @@ class _Scene:
         for worker in workers:
             player = self._players[worker]
             request = wire.Arrive(generation=player.generation, values=values, **fields)
-            self._watch.issues(f"{worker}.{player.life}", request)
+            self._watch.issues(player.incarnation, request)
             self._ask(player, request)
 
     def _do_commit(self, worker: str, *words: str) -> None:
@@ -286,7 +288,7 @@ class _Scene:
         request = wire.Arrive(
             name="commit", step=step, commit=True, ranges=ranges, timeout_s=60.0, generation=player.generation
         )
-        self._watch.issues(f"{worker}.{player.life}", request)
+        self._watch.issues(player.incarnation, request)
 
         def committed(reply: wire.Released) -> None:
             player.commits = reply.commit_index
@@ -300,7 +302,8 @@ class _Scene:
             def advanced(reply: wire.EpochAdvanced, player: _Player = player) -> None:
                 player.epoch = reply.epoch
 
-            self._ask(player, wire.AdvanceEpoch(epoch=player.epoch, timeout_s=60.0), advanced)
+            request = wire.AdvanceEpoch(epoch=player.epoch, timeout_s=60.0, generation=player.generation)
+            self._ask(player, request, advanced)
 
     def _do_save(self, *words: str) -> None:
         *names, step = words
@@ -376,6 +379,14 @@ class _Scene:
             self._do_writer(name)
         else:
             self._do_join(name)
+
+    def _do_twin(self, name: str) -> None:
+        first = self._players.pop(name)
+        alias = f"{name}~{first.life}"
+        self._players[alias] = first
+        first.name = alias
+        self._network.rename(first.process.link, alias)
+        self._do_join(name)
 
     def _do_stop(self, name: str) -> None:
         if name == "coordinator":
