@@ -356,3 +356,14 @@ def test_any_bytes_are_forwarded_as_they_are(body) -> None:
     bench = Bench()
     bench.say("a", body)
     assert bench.bodies() == [body]
+
+
+def test_nobody_is_waited_for_who_has_left_between_two_barriers() -> None:
+    bench = Bench()
+    for child in "ab":
+        bench.say(child, ARRIVE)
+    bench.frames()
+    bench.release(1, 2)
+    bench.relay.forget(b"b")
+    bench.say("a", ARRIVE)
+    assert bench.bodies() == [ARRIVE]
