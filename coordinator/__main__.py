@@ -104,8 +104,8 @@ def _recover(journal: Path) -> None:
     typer.echo(f"The damaged file is kept as {done.damaged}.")
     if done.lost:
         typer.echo(
-            f"Term and generation go on from {now.term} and {now.generation}, above any that was lost: workers that "
-            "are running join anew, and a restore takes the job to its last checkpoint."
+            f"Term and generation go on from {now.term} and {now.generation}, above any that was lost. Start workers "
+            "that are running anew, so that they restore a checkpoint: their models have seen what was lost."
         )
     typer.echo("Start the coordinator as before.")
 
