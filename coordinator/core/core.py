@@ -102,7 +102,8 @@ class Core:
         world.now, world.lease_end = now, now + world.config.lease_s
         world.counters["requests"] += len(batch)
         gap, self._stepped_at = now - self._stepped_at, now
-        self._leases.note_step(gap, backlog=backlog)
+        if self._leases.note_step(gap, backlog=backlog):
+            self._hangs.forgive(gap)
         for event in batch:
             self._take(event)
         if now - self._ticked_at >= _TICK_S:

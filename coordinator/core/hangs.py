@@ -80,6 +80,11 @@ class Hangs:
         if world.config.evict_hung:
             self._evict()
 
+    def forgive(self, gap_s: float) -> None:
+        """The coordinator itself did not run for so long: who was asked for its stacks has that much longer to move."""
+        for verdict in self._verdicts.values():
+            verdict.found_at += gap_s
+
     def rows(self) -> list[HangRow]:
         """Return the verdicts as STATUS shows them."""
         world = self._world

@@ -64,16 +64,19 @@ class Leases:
             command_id=command_id,
         )
 
-    def note_step(self, gap_s: float, *, backlog: bool) -> None:
+    def note_step(self, gap_s: float, *, backlog: bool) -> bool:
         """Judge the coordinator itself, before a step's requests are taken.
 
         `gap_s` is the time since the step before: one that did not run for long (a stopped process, a slow disk)
-        extends every lease by that time. `backlog` says that requests are left unread: what they renew is not known.
+        extends every lease by that time, and nobody can have been seen to move in it. `backlog` says that requests are
+        left unread: what they renew is not known. Returns whether it was late.
         """
         world = self._world
-        if gap_s > max(world.config.lease_s / 3, _LATE_S_MIN):
+        late = gap_s > max(world.config.lease_s / 3, _LATE_S_MIN)
+        if late:
             for worker in world.workers.values():
                 worker.expires_at += gap_s
+                worker.moved_at += gap_s
             for writer in world.writers.values():
                 writer.expires_at += gap_s
             if self._freeze is not None:
@@ -82,6 +85,7 @@ class Leases:
             world.note(f"this coordinator did not run for {gap_s:.1f} s: every lease is extended by that")
         if not backlog:
             self._caught_up_at = world.now
+        return late
 
     def tick(self) -> None:
         """End the leases that ran out, unless there is reason to doubt it."""

@@ -145,6 +145,32 @@ def test_with_zero_seconds_nobody_looks(make_job) -> None:
     assert rows(job) == []
 
 
+def test_time_in_which_the_coordinator_did_not_run_is_nobodys_hang(hanging) -> None:
+    job, (w0, _, w2), live = hanging
+    w0.arrive(timeout_s=6000.0)
+    w2.arrive(timeout_s=6000.0)
+    live(5)
+    job.stall(3 * HANG_S)
+    live(HANG_S - 8)
+    assert rows(job) == []
+    live(6)
+    assert rows(job) == [("w1", 1, 2, "barrier 'step' step 1")]
+
+
+def test_who_is_asked_for_its_stacks_has_time_to_move_however_late_the_coordinator_is(make_job) -> None:
+    job = make_job(initial_workers=2, hang_s=HANG_S, evict_hung=True)
+    w0, w1 = job.workers("w0", "w1")
+    w0.arrive(timeout_s=6000.0)
+    while not job.status().hangs:
+        job.wait(1.0)
+        w0.heartbeat()
+        w1.heartbeat()
+    job.stall(HANG_S)
+    job.wait(0.5)
+    assert job.history.member_ids == ("w0", "w1")
+    w1.arrive().got(wire.Released)
+
+
 @pytest.fixture
 def evicted(make_job):
     """w1 hung at a barrier that w0 waits at, and was evicted; its heartbeats still come."""
