@@ -10,6 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.protocol import messages as wire
+from strata_zmq.workers.client import CoordinatorClient
 from strata_zmq.workers.simulated.fleet import Fleet
 from strata_zmq.workers.simulated.plan import FleetPlan
 
@@ -70,6 +72,18 @@ def test_a_training_loop_that_stands_still_is_named_by_the_coordinator(start_coo
         hang = coordinator.status().hangs[0]
         assert hang.worker_id.startswith("sim-")
         assert hang.since_s >= 1
+
+
+def test_a_fleet_stops_when_the_ranks_are_told_to(start_coordinator) -> None:
+    coordinator = start_coordinator(
+        "--initial-workers", "4", "--heartbeat-s", "0.2", env={"STRATA_SUPERVISOR_TOKEN": "secret"}
+    )
+    with Fleet(FleetPlan(workers=4, **SMALL), coordinator.url) as fleet:
+        turn_until(fleet, lambda: fleet.commits >= 2)
+        with CoordinatorClient(coordinator.url, role="supervisor", token="secret").connect() as supervisor:  # noqa: S106
+            supervisor.request(wire.SendCommand(command="stop", workers=["sim-2"]))
+        turn_until(fleet, lambda: fleet.connected == 0)
+        assert coordinator.status().workers == []
 
 
 def test_the_command_says_how_the_fleet_is_and_ends_when_its_time_is_over(start_coordinator) -> None:

@@ -18,6 +18,7 @@ from strata_zmq.protocol.messages import SeenRange, Shards
 from strata_zmq.workers import operations
 from strata_zmq.workers.operations import Ask, SessionState
 from strata_zmq.workers.shards import Shard, shards_from
+from strata_zmq.workers.votes import Votes
 
 from .plan import FleetPlan
 
@@ -42,18 +43,22 @@ class _Open:
     position: int
 
 
-def training(session: SessionState, plan: FleetPlan, random: Random) -> Program:
-    """Train without an end. A changed membership or a coordinator that is away only sends it back to the beginning."""
-    while True:
+def training(session: SessionState, votes: Votes, plan: FleetPlan, random: Random) -> Program:
+    """Train until the ranks agree to stop, or this one is to be drained; then leave.
+
+    A changed membership or a coordinator that is away only sends it back to the beginning.
+    """
+    while not (votes.stopped or votes.draining):
         try:
-            yield from _epoch(session, plan, random)
+            yield from _epoch(session, votes, plan, random)
         except (GenerationChangedError, StaleGenerationError):
             session.state = "RECOVERING"
         except (DeadlineExceededError, UnavailableError):
             yield Pause(1.0 + random.random())
+    yield from operations.leave(session)
 
 
-def _epoch(session: SessionState, plan: FleetPlan, random: Random) -> Program:
+def _epoch(session: SessionState, votes: Votes, plan: FleetPlan, random: Random) -> Program:
     yield from operations.join(session)
     session.state = "LOADING_DATA"
     yield from operations.register_dataset(
@@ -70,7 +75,9 @@ def _epoch(session: SessionState, plan: FleetPlan, random: Random) -> Program:
             session.state = "TRAINING"
             yield Pause(plan.step_s * (0.5 + random.random()))
             ranges = _take(opened, reply, plan.batch_size)
-        released = yield from operations.commit(session, ranges)
+        released = yield from operations.commit(session, ranges, values=votes.ballot())
+        if votes.count(released.reduced).stop or votes.draining:
+            return
         remaining = released.remaining.get(plan.dataset_id, 0)
     session.state = "IDLE"
     yield from operations.advance_epoch(session)

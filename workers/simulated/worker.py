@@ -17,6 +17,7 @@ from strata_zmq.protocol import messages as wire
 from strata_zmq.workers import operations
 from strata_zmq.workers.conversation import Conversation, Ticket
 from strata_zmq.workers.operations import Ask, SessionState
+from strata_zmq.workers.votes import Votes
 
 from .plan import FleetPlan
 from .training import Pause, training
@@ -35,13 +36,14 @@ class SimulatedWorker:
     ) -> None:
         self.worker_id = worker_id
         self.session = SessionState(worker_id, clock)
+        votes = Votes()
         self.finished = False
         """Whether it has left on purpose."""
         self._incarnation = incarnation
         self._plan = plan
         self._random = random
         self._memory = random.randrange(512, 8192) * _MIB
-        self._program: Any = training(self.session, plan, random)
+        self._program: Any = training(self.session, votes, plan, random)
         self._leaving = False
         self._frozen_until = float("-inf")
         self._wake_at = float("-inf")
@@ -53,7 +55,7 @@ class SimulatedWorker:
             random,
             introduce=self._registration,
             heartbeat=self._report,
-            on_command=self._take_command,
+            on_command=votes.take,
         )
 
     @property
@@ -126,11 +128,6 @@ class SimulatedWorker:
         if self._ticket is not None:
             self.conversation.cancel(self._ticket)
             self._ticket = None
-
-    def _take_command(self, command: str) -> None:
-        # Without a model there is nothing to save, and a thousand workers share one stack.
-        if command in {"drain", "stop"}:
-            self.leave()
 
     def _registration(self) -> wire.RegisterWorker:
         return wire.RegisterWorker(
