@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from strata_zmq.errors import ProtocolError, StrataError
 from strata_zmq.protocol.codec import MAX_FOLDED_BYTES, decode_request, encode, seq_of
@@ -18,6 +19,7 @@ from .core.world import Received
 __all__ = ["GENERATED_BYTES", "Folding", "child_connection", "is_child"]
 
 _NUMBER_BYTES = 8
+_ADDRESSES = 16_384
 GENERATED_BYTES = 5
 """Length of the name that ROUTER gives to a connection; it begins with 0."""
 _ENVELOPE_BYTES = 64
@@ -38,6 +40,7 @@ def is_child(connection: bytes) -> bool:
     return len(connection) > GENERATED_BYTES and connection[0] == 0
 
 
+@lru_cache(_ADDRESSES)
 def _address(connection: bytes) -> tuple[bytes, int]:
     return connection[1 + _NUMBER_BYTES :], int.from_bytes(connection[1 : 1 + _NUMBER_BYTES], "little")
 
@@ -100,12 +103,16 @@ class Folding:
             size = _PART_BYTES + len(head) + len(tail) + _ADDRESSEE_BYTES * len(children)
             self._envelope(agent, size).shared.append(Shared(head, tail, children))
 
-    def take(self) -> list[tuple[bytes, bytes]]:
-        """Return the frames to send, each with the connection of its agent, and begin anew."""
+    def take(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the frames to send, each with the connection of its agent, and begin anew.
+
+        One after the other: the memory of a frame that was sent is still at hand for the next one.
+        """
         frames, self._full = self._full, []
         envelopes, self._envelopes = self._envelopes, {}
-        frames += [(agent, _frame(envelope)) for agent, envelope in envelopes.items()]
-        return frames
+        yield from frames
+        for agent, envelope in envelopes.items():
+            yield agent, _frame(envelope)
 
     def _envelope(self, agent: bytes, size: int) -> _Envelope:
         """Return the agent's envelope with room for `size` bytes more; a full one is closed."""

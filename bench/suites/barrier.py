@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
 from strata_zmq.bench.floors import Floor, ToLimit
@@ -41,6 +41,8 @@ __all__ = ["SUITE"]
 
 FLOORS = {100: "barrier.100", 1000: "barrier.1000"}
 _HOST_WORKERS = 8
+_HOLD_S = 0.004
+"""Longer than an agent holds an arrival."""
 _ARRIVAL_BYTES = 48
 """About what a real arrival has on the wire."""
 _PROBES = 2
@@ -123,6 +125,7 @@ def _agents(scratch: Path, workers: int, hosts: int, barriers: int) -> Contender
                 # An agent holds arrivals for a moment, and a question to one agent tells nothing of the others.
                 known: list[object] = []
                 while known != [workers - 1]:
+                    sleep(_HOLD_S)
                     known = [barrier["arrived"] for barrier in asked(observer, [status], Status)[0].barriers]
 
             yield lambda: _measured(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -103,15 +103,17 @@ def around_address(template: Reply) -> tuple[bytes, bytes]:
     return body[:start], body[start + 2 :]
 
 
-def encode_each(template: Reply, recipients: Iterable[tuple[bytes, int, int]]) -> list[tuple[bytes, bytes]]:
-    """Return, for each (connection, session, seq), the connection and what `encode` gives for `template` with these
-    two in its header.
+def encode_each(template: Reply, recipients: Iterable[tuple[bytes, int, int]]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield, for each (connection, session, seq), the connection and what `encode` gives for `template` with these two
+    in its header.
 
-    The rest is encoded once: the thousand releases of a barrier all name its thousand participants.
+    The rest is encoded once: the thousand releases of a barrier all name its thousand participants. One after the
+    other, because the memory of one that was sent is at hand for the next; all of them at once would be fresh pages.
     """
     head, tail = around_address(template)
     join = b"".join
-    return [(connection, join((head, encode(session), encode(seq), tail))) for connection, session, seq in recipients]
+    for connection, session, seq in recipients:
+        yield connection, join((head, encode(session), encode(seq), tail))
 
 
 def seq_of(data: bytes) -> int:

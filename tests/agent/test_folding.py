@@ -226,7 +226,7 @@ def test_no_frame_is_longer_than_an_agent_takes_and_nothing_is_left_out(replies)
     assert {child: sorted(bodies) for child, bodies in found.items()} == {
         child: sorted(bodies) for child, bodies in expected.items()
     }
-    assert folding.take() == []
+    assert list(folding.take()) == []
 
 
 def test_the_longest_reply_there_is_fits_into_its_envelope() -> None:
@@ -235,6 +235,6 @@ def test_the_longest_reply_there_is_fits_into_its_envelope() -> None:
     reply = b"." * (16 * 1024 * 1024)
     for child in (1, 2):
         folding.add(child_connection(AGENT, child), reply)
-    frames = folding.take()
+    frames = list(folding.take())
     assert len(frames) == 2
     assert all(len(frame) <= MAX_FOLDED_BYTES for _, frame in frames)

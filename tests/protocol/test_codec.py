@@ -311,4 +311,4 @@ def test_one_answer_to_many_requests_is_the_same_bytes_as_many_answers(kind, dat
         (connection, codec.encode(msgspec.structs.replace(template, session=session, seq=seq)))
         for connection, session, seq in recipients
     ]
-    assert codec.encode_each(template, recipients) == alone
+    assert list(codec.encode_each(template, recipients)) == alone
