@@ -45,7 +45,7 @@ from .replay import history_at, replay_batch
 __all__ = ["Journal"]
 
 SNAPSHOT_EVERY = 20_000
-SNAPSHOT_BYTES = 16 * 2**20
+SNAPSHOT_BYTES = 8 * 2**20
 
 
 class Journal:
