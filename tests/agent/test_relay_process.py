@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -254,3 +256,28 @@ def test_more_than_a_relay_may_hold_waits_in_front_of_it_and_all_of_it_is_answer
     bus.coordinator.process.send_signal(signal.SIGCONT)
     answered = {decode_reply(dealer.recv()).seq for _ in range(number)}
     assert answered == set(range(2, number + 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--job", "another"), 2, "'another' is not served here"),
+        (("--listen", "ipc://relative"), 2, "--listen"),
+        (("--listen", "tcp://0.0.0.0:0"), 2, "without keys"),
+        (("--unknown",), 2, "--unknown"),
+        (("--ready-fd", "700"), 2, "--ready-fd 700"),
+    ],
+)
+def test_what_a_relay_cannot_serve_with_is_one_line(bus, run_dir, arguments, code, told) -> None:
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "strata_zmq.workers", "relay", "--coordinator-url", bus.url),
+            *("--listen", f"ipc://{run_dir}/there", *arguments),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert told in ended.stderr
+    assert ended.stderr.count("\n") == 1
