@@ -64,6 +64,8 @@ class SessionState:
         """How many commit points history has, as far as this worker has seen."""
         self.epoch = 0
         self.progress = 0
+        self.asking = 0
+        """How many calls wait for the coordinator's answer."""
         self.reported_step = 0
         self.reported_epoch = 0
         self.adopted: wire.Membership | None = None
@@ -86,6 +88,11 @@ class SessionState:
     def may_commit(self) -> bool:
         """Whether less than two thirds of the lease have passed since the coordinator was last known to hear us."""
         return True
+
+    @property
+    def registered_progress(self) -> int:
+        """The progress that a registration tells: a loop that waits for the coordinator itself does not hang."""
+        return self.progress + (1 if self.asking else 0)
 
     def report(self) -> wire.Heartbeat:
         """Return the heartbeat that tells how this worker is."""
@@ -306,7 +313,11 @@ def dataset_request(
 
 def _ask(session: SessionState, request: wire.Request, timeout_s: float) -> Operation[Any]:
     session.progress += 1
-    return (yield Ask(request, timeout_s))
+    session.asking += 1
+    try:
+        return (yield Ask(request, timeout_s))
+    finally:
+        session.asking -= 1
 
 
 def _arrive(session: SessionState, request: wire.Arrive) -> Operation[wire.Released]:

@@ -71,7 +71,7 @@ class WorkerSession(SessionState):
 
     def registration(self) -> wire.RegisterWorker:
         """Return the message that introduces this worker; its progress tells whether a loop that hung has moved."""
-        return msgspec.structs.replace(self.identity.registration(), progress=self.progress)
+        return msgspec.structs.replace(self.identity.registration(), progress=self.registered_progress)
 
     def connect(self, timeout_s: float = 10.0) -> None:
         """Wait until the coordinator has taken this worker in."""

@@ -166,3 +166,13 @@ def test_the_loop_moves_with_every_request(session: Session) -> None:
     assert session.report().progress == before + 1
     session.reported_step = 50
     assert (session.report().step, session.report().generation) == (50, 3)
+
+
+def test_a_loop_that_waits_for_the_coordinator_registers_with_more_progress_than_its_heartbeats_tell(session) -> None:
+    """One that was taken for hung, because its answers were lost, comes back; one that really hangs asks nothing."""
+    committing = operations.commit(session, [])
+    next(committing)
+    assert session.registered_progress == session.report().progress + 1
+    with pytest.raises(StopIteration):
+        committing.send(wire.Released(name="commit", step=8, participants=["w0", "w1"], commit_index=8))
+    assert session.registered_progress == session.report().progress
