@@ -52,6 +52,9 @@ class Plan:
     """Commands from a supervisor, per second of the storm."""
     join_window_s: float
     hang_s: float
+    evict_hung: bool
+    save_fails: float
+    """How often a rank gives a checkpoint up."""
     impatient: bool
     """Whether plain barriers have short time limits."""
     keep_count: int
@@ -70,6 +73,8 @@ class Plan:
     writer_crashes: float
     massacres: float
     twins: float
+    hangs: float
+    looks: float
 
     @classmethod
     def draw(cls, rng: random.Random) -> Plan:
@@ -110,6 +115,8 @@ class Plan:
             commands=some(0.05, 0.4),
             join_window_s=rng.choice((0.0, 0.0, 0.3)),
             hang_s=rng.choice((0.0, 4.0, 60.0)),
+            evict_hung=rng.random() < 0.5,
+            save_fails=some(0.02, 0.2, 0.3),
             impatient=rng.random() < 0.4,
             keep_count=rng.randint(1, 3),
             snapshot_every=rng.choice((5, 20, 100, 10_000)),
@@ -135,4 +142,6 @@ class Plan:
             writer_crashes=some(0.02, 0.2, 0.3),
             massacres=some(0.02, 0.06, 0.3),
             twins=some(0.02, 0.15, 0.3),
+            hangs=some(0.02, 0.1, 0.3),
+            looks=some(0.1, 0.5),
         )

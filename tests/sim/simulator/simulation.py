@@ -62,7 +62,7 @@ class Simulation:
         self.transcript = Transcript(whole=whole)
         self.network = Network(self.timeline, self.rng, self.transcript)
         self.network.conditions = self.plan.conditions
-        self.watch = Watch(self.network.name_of)
+        self.watch = Watch(self.network.name_of, hang_s=self.plan.hang_s if self.plan.evict_hung else 0.0)
         self.samples = Samples(self.plan.datasets)
         self.storage = MemoryStorage(self.rng, self.plan.storage_s)
         self.storage.on_replace = self.watch.swapped
@@ -81,6 +81,7 @@ class Simulation:
                 checkpoint_timeout_s=20.0,
                 join_window_s=self.plan.join_window_s,
                 hang_s=self.plan.hang_s,
+                evict_hung=self.plan.evict_hung,
             ),
             self.timeline,
             self.network,
@@ -309,6 +310,12 @@ class Simulation:
         require(released.participants.count(trainer.name) == 1, f"{trainer.name} is released from {key} without it")
         require(durable.chains.get(key) == trainer.model.chain, f"{trainer.name}'s model is not history's at {key}")
         require(durable.ranges[key].get(trainer.name, []) == ranges, f"{trainer.name} brought something else to {key}")
+
+    def resumes(self, trainer: Trainer, resume: wire.Resume) -> None:
+        """A worker was told where to go on: at a checkpoint that is committed."""
+        if resume.checkpoint is not None:
+            name = resume.checkpoint.checkpoint_id
+            require(name in self.watch.committed_ids, f"{trainer.name} is to go on at {name}, which is in no HEAD")
 
     def agreed(self, trainer: Trainer) -> None:
         """A worker is in line with its generation: what it has is what history says."""

@@ -13,6 +13,7 @@ from .plan import LEASE_S
 
 if TYPE_CHECKING:
     from .simulation import Simulation
+    from .training import Trainer
 
 __all__ = ["Storm"]
 
@@ -42,6 +43,8 @@ class Storm:
             (plan.massacres, self._massacre),
             (plan.twins, self._twin),
             (plan.commands, self._command),
+            (plan.hangs, self._hang),
+            (plan.looks, self._look),
         ]
         for rate, fault in kinds:
             if rate:
@@ -61,7 +64,7 @@ class Storm:
         if not sim.coordinator.alive:
             sim.coordinator.start()
         for trainer in sim.trainers.values():
-            trainer.leaving = False
+            trainer.leaving = trainer.hanging = False
         for twin in sim.twins:
             twin.kill()
         for process in sim.workers.values():
@@ -151,6 +154,19 @@ class Storm:
         command = sim.rng.choice(_COMMANDS)
         workers = [] if sim.rng.random() < 0.3 and command != "drain" else [self._some_worker()]
         sim.tell_supervisor(wire.SendCommand(command=command, workers=workers))
+
+    def _hang(self) -> None:
+        trainer = self._sim.trainers.get(self._some_worker())
+        if trainer is not None:
+            self._sim.transcript.tell(self._sim.timeline.now, trainer.name, "hangs")
+            trainer.hanging = True
+            self._sim.timeline.after(self._sim.rng.random() * 12.0, self._moves, trainer)
+
+    def _moves(self, trainer: Trainer) -> None:
+        trainer.hanging = False
+
+    def _look(self) -> None:
+        self._sim.tell_supervisor(wire.GetStatus())
 
     def _crash_writer(self) -> None:
         sim = self._sim

@@ -69,6 +69,9 @@ class Outside(Protocol):
     ) -> None:
         """Be told that a worker has heard of a commit point, which carried these ranges of its own."""
 
+    def resumes(self, trainer: Trainer, resume: wire.Resume) -> None:
+        """Be told where a worker was told to go on."""
+
     def agreed(self, trainer: Trainer) -> None:
         """Be told that a worker is in line with its generation."""
 
@@ -100,6 +103,8 @@ class Trainer(SessionState):
         self.model: Model | None = None
         self.announced = -1
         self.leaving = False
+        self.hanging = False
+        """Whether the training loop stands still, while its heartbeats go on."""
         self.commanded: list[str] = []
         """The commands that it has taken."""
         self.commit_deadline: Callable[[], float] = lambda: float("inf")
@@ -115,7 +120,13 @@ class Trainer(SessionState):
 
     def registration(self) -> wire.RegisterWorker:
         """Return what introduces this process."""
-        return wire.RegisterWorker(worker_id=self.name, incarnation=self.incarnation, pid=self.life, hostname="host")
+        return wire.RegisterWorker(
+            worker_id=self.name,
+            incarnation=self.incarnation,
+            pid=self.life,
+            hostname="host",
+            progress=self.registered_progress,
+        )
 
     def take(self, command: str) -> None:
         """Take a command."""
@@ -138,6 +149,8 @@ class Trainer(SessionState):
                 shuffle=dataset.shuffle,
                 seed=dataset.seed,
             )
+        resume = yield from operations.resume(self)
+        self._outside.resumes(self, resume)
         yield from self._restore()
         while not self.leaving:
             for dataset in self.plan.datasets:
@@ -193,6 +206,8 @@ class Trainer(SessionState):
             if stream.shards:
                 self.state = "TRAINING"
                 yield Sleep(self.plan.step_s * (0.5 + self._rng.random()))
+                while self.hanging:
+                    yield Sleep(0.2)
                 self._take_batch(stream)
             yield from self._commit(stream)
         self.state = "IDLE"
@@ -310,10 +325,13 @@ class Trainer(SessionState):
         request = wire.CheckpointBegin(
             step=model.commits, commit_index=model.commits, generation=self.generation, epoch=self.epoch
         )
+        self.asking += 1
         try:
             opened: wire.CheckpointOpened = yield Ask(request, 30.0)
         except (*_MOVED, AlreadyExistsError, UnavailableError, NotFoundError, InvalidArgumentError):
             return
+        finally:
+            self.asking -= 1
         self._spawn(self._stage(opened, model))
 
     def _stage(self, opened: wire.CheckpointOpened, model: Model) -> Generator[Any, Any, None]:
@@ -323,10 +341,12 @@ class Trainer(SessionState):
         self._outside.put_bytes(key, model, lambda: written.append(True))
         while not written:
             yield Sleep(0.01 + self.plan.storage_s)
-        arrival = wire.CheckpointArrive(
+        ending: wire.CheckpointArrive | wire.CheckpointFailed = wire.CheckpointArrive(
             checkpoint_id=opened.checkpoint_id, index_key=key, digest="0" * 64, size_bytes=8
         )
+        if self.plan.save_fails and self._rng.random() < self.plan.save_fails:
+            ending = wire.CheckpointFailed(checkpoint_id=opened.checkpoint_id, code="storage", message="no space left")
         try:
-            yield Ask(arrival, _LONG_S)
+            yield Ask(ending, _LONG_S)
         except StrataError:
             return

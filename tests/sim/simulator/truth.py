@@ -65,6 +65,8 @@ class Truth:
     saved: dict[str, Saved] = field(default_factory=dict)
     arrived: dict[str, set[str]] = field(default_factory=dict)
     """By checkpoint the workers whose bytes are durable."""
+    aborted: set[str] = field(default_factory=set)
+    """Checkpoints that were given up, and not begun again since."""
     taken: set[str] = field(default_factory=set)
     progress: int = 0
     """Commit points and epochs that ever were."""
@@ -158,9 +160,15 @@ class Truth:
             masks.clear()
 
     def _CheckpointBegan(self, record: records.CheckpointBegan) -> None:  # noqa: N802
-        require(record.checkpoint_id not in self.saved, f"checkpoint {record.checkpoint_id} begins twice")
+        name = record.checkpoint_id
+        require(name not in self.saved or name in self.aborted, f"checkpoint {name} begins twice")
+        self.aborted.discard(name)
+        self.arrived.pop(name, None)
         require(record.workers == self.members, f"checkpoint {record.checkpoint_id} is of {record.workers}")
         self.saved[record.checkpoint_id] = Saved(self.chain, self.commits, self.epoch, record.workers)
+
+    def _CheckpointAborted(self, record: records.CheckpointAborted) -> None:  # noqa: N802
+        self.aborted.add(record.checkpoint_id)
 
     def _RankArrived(self, record: records.RankArrived) -> None:  # noqa: N802
         arrived = self.arrived.setdefault(record.checkpoint_id, set())

@@ -32,7 +32,8 @@ _ROUNDING_S = 1e-6
 class Watch:
     """Everything that is known from outside, and what it says about the next thing that happens."""
 
-    def __init__(self, name_of: Callable[[bytes], str], *, whole_epochs: bool = True) -> None:
+    def __init__(self, name_of: Callable[[bytes], str], *, whole_epochs: bool = True, hang_s: float = 0.0) -> None:
+        self._hang_s = hang_s
         self._whole_epochs = whole_epochs
         self.decided = Truth()
         """What the core has decided, journaled or not."""
@@ -52,6 +53,8 @@ class Watch:
         self._stepped_at = 0.0
         self._gone: set[str] = set()
         self._pids: dict[str, int] = {}
+        self._moved: dict[str, tuple[float, int]] = {}
+        """By worker when its progress rose last, and to what."""
         self._finished: dict[str, int] = {}
         self._shadow = History()
         self._commanded: dict[str, list[str]] = {}
@@ -96,16 +99,7 @@ class Watch:
         if gap <= _LATE_S:
             self._running_s += gap
         for event in batch:
-            owner = self._owner.get(event.connection)
-            if owner is not None:
-                self._heard[owner] = self._running_s
-            match event.message:
-                case wire.Deregister() if owner is not None:
-                    self._gone.add(owner)
-                case wire.ReportLost(worker_id=name, pid=pid) if self._pids.get(name) == pid:
-                    self._gone.add(name)
-                case wire.AdvanceEpoch(epoch=epoch) if owner is not None:
-                    self._finished[owner] = epoch
+            self._hear(event)
         registering = {
             event.connection: event.message for event in batch if isinstance(event.message, wire.RegisterWorker)
         }
@@ -114,6 +108,7 @@ class Watch:
                 self._heard[reply.worker_id] = self._running_s
                 pid = registering[connection].pid if connection in registering else 0
                 if self._pids.get(reply.worker_id) != pid:
+                    self._moved.pop(reply.worker_id, None)
                     # Another process of that name is nobody from now on.
                     self._owner = {old: name for old, name in self._owner.items() if name != reply.worker_id}
                 self._owner[connection], self._pids[reply.worker_id] = reply.worker_id, pid
@@ -127,6 +122,22 @@ class Watch:
         self._gone.clear()
         if effects.records:
             self.the_core_stands_where_its_records_say(history)
+
+    def _hear(self, event: Received) -> None:
+        """Note what a request that was taken tells of its sender."""
+        owner = self._owner.get(event.connection)
+        if owner is not None:
+            self._heard[owner] = self._running_s
+        match event.message:
+            case wire.Deregister() if owner is not None:
+                self._gone.add(owner)
+            case wire.ReportLost(worker_id=name, pid=pid) if self._pids.get(name) == pid:
+                self._gone.add(name)
+            case wire.Heartbeat(progress=progress) if owner is not None:
+                if progress > self._moved.get(owner, (0.0, -1))[1]:
+                    self._moved[owner] = (self._running_s, progress)
+            case wire.AdvanceEpoch(epoch=epoch) if owner is not None:
+                self._finished[owner] = epoch
 
     def journaled(self, written: list[Record]) -> None:
         """Records are durable."""
@@ -190,13 +201,18 @@ class Watch:
             )
 
     def nobody_is_lost_who_was_heard(self, record: Record) -> None:
-        """Who leaves a generation has left, was reported dead, or was not heard for a lease while the core ran."""
+        """Who leaves a generation has left, was reported dead, or was not heard for a lease while the core ran.
+
+        Where who hangs is evicted, it has not moved for that long.
+        """
         if not isinstance(record, records.GenerationChanged | records.GenerationBroken):
             return
         for name in record.left:
             silent_s = self._running_s - self._heard.get(name, float("-inf"))
+            still_s = self._running_s - self._moved.get(name, (0.0, 0))[0]
+            hangs = 0.0 < self._hang_s <= still_s + _ROUNDING_S
             require(
-                name in self._gone or silent_s >= LEASE_S - _ROUNDING_S,
+                name in self._gone or hangs or silent_s >= LEASE_S - _ROUNDING_S,
                 f"{name} was declared lost after {silent_s:.2f} s of silence, its lease is {LEASE_S} s",
             )
 
