@@ -83,10 +83,8 @@ class AsyncWorkerSession:
 
     async def close(self, *, leave: bool = True) -> None:
         """Leave the membership, unless the coordinator cannot be reached, and end the connection."""
-        client = self.session.client
-        if leave and client.is_ready:
-            await _carry_out(operations.leave(self.session), client)
-        await asyncio.to_thread(client.close)
+        # In a thread, which goes on where the awaiting task is cancelled: nobody shall have to wait for the lease.
+        await asyncio.to_thread(self.session.close, leave=leave)
 
     @property
     def membership(self) -> wire.Membership:
@@ -109,7 +107,11 @@ class AsyncWorkerSession:
         return self.session.step
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

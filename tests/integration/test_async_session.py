@@ -197,3 +197,23 @@ def test_a_connection_that_is_not_awaited_any_more_can_still_be_used(coordinator
         await session.close()
 
     run(live())
+
+
+def test_cancelled_tasks_leave_the_membership_all_the_same(coordinator: Any) -> None:
+    """An error in one task ends the program, and with it the others, wherever they are: no name stays taken."""
+
+    async def wait_for_the_first(session: AsyncWorkerSession) -> None:
+        async with session:
+            await session.join(30)
+            if session.session.worker_id == "worker-0":
+                await until(lambda: is_quiet(session))
+                raise LookupError("of the user's own")
+            await session.barrier("never", 1, expected=3, on_change="reform", timeout_s=30)
+
+    async def program() -> None:
+        sessions = [AsyncWorkerSession.of(f"worker-{number}", coordinator.url) for number in range(3)]
+        await asyncio.gather(*map(wait_for_the_first, sessions))
+
+    with pytest.raises(LookupError):
+        run(program())
+    assert coordinator.members() == []
