@@ -77,3 +77,24 @@ def test_what_cannot_be_asked_is_one_line(coordinator: str, words: list[str], to
     assert done.returncode != 0
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_strata_run_takes_commands_of_whoever_has_the_token_that_it_was_started_with(launch, script, eventually) -> None:
+    path = script(
+        "from strata_zmq import TrainingOrchestrator\n"
+        "worker = TrainingOrchestrator()\n"
+        "worker.register_dataset('d', total_samples=100_000, shard_size=1000)\n"
+        "print('at', os.environ['COORDINATOR_URL'], 'end')\n"
+        "for batch in worker.batches('d', 1):\n"
+        "    time.sleep(0.01)\n"
+        "assert worker.stopping\n"
+        "print('stopped')\n"
+    )
+    run = launch("-n", 2, "--writers", 0, path, STRATA_SUPERVISOR_TOKEN=TOKEN)
+    eventually(lambda: run.out.count(" end\n") == 2, 30)
+    url = run.out.split("at ")[1].split()[0]
+    assert "supervisor token" in command(url, "stop", token="guess").stderr
+    done = command(url, "stop")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert run.wait() == 0, run.story()
+    assert run.out.count("stopped") == 2

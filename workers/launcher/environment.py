@@ -32,7 +32,7 @@ def common_environment(job: str, run_dir: Path, store: Path) -> dict[str, str]:
 
 
 def supervisor_token() -> str:
-    """Return the token that lets this process report deaths to a coordinator that it has not started, or nothing."""
+    """Return the token that the user shares with a coordinator, which may report deaths and give commands, or nothing."""
     return os.environ.get(_TOKEN, "")
 
 

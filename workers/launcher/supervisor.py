@@ -69,7 +69,8 @@ class Supervisor:
             relay=options.relay,
             host=options.host,
         )
-        self._token = secrets.token_hex(16)
+        # Who names one can give the running workers commands.
+        self._token = supervisor_token() or secrets.token_hex(16)
         self._live = options.progress == "live" or (options.progress == "auto" and on_terminal())
         self._plain = not self._live and options.progress != "off"
         self._children: dict[str, Child] = {}
