@@ -79,7 +79,7 @@ def test_what_cannot_be_asked_is_one_line(coordinator: str, words: list[str], to
     assert done.stderr.count("\n") == 1
 
 
-def test_strata_run_takes_commands_of_whoever_has_the_token_that_it_was_started_with(launch, script, eventually) -> None:
+def test_strata_run_takes_commands_of_whoever_has_the_token_it_was_started_with(launch, script, eventually) -> None:
     path = script(
         "from strata_zmq import TrainingOrchestrator\n"
         "worker = TrainingOrchestrator()\n"
@@ -93,7 +93,7 @@ def test_strata_run_takes_commands_of_whoever_has_the_token_that_it_was_started_
     run = launch("-n", 2, "--writers", 0, path, STRATA_SUPERVISOR_TOKEN=TOKEN)
     eventually(lambda: run.out.count(" end\n") == 2, 30)
     url = run.out.split("at ")[1].split()[0]
-    assert "supervisor token" in command(url, "stop", token="guess").stderr
+    assert "supervisor token" in command(url, "stop", token="guess").stderr  # noqa: S106 - a test's
     done = command(url, "stop")
     assert (done.returncode, done.stderr) == (0, "")
     assert run.wait() == 0, run.story()

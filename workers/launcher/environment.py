@@ -32,7 +32,7 @@ def common_environment(job: str, run_dir: Path, store: Path) -> dict[str, str]:
 
 
 def supervisor_token() -> str:
-    """Return the token that the user shares with a coordinator, which may report deaths and give commands, or nothing."""
+    """Return the token that the user has named, which lets its holder report deaths and give commands, or nothing."""
     return os.environ.get(_TOKEN, "")
 
 
