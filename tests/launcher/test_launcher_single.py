@@ -69,9 +69,14 @@ def test_a_worker_without_a_script_registers_heartbeats_and_leaves_when_interrup
     )
     assert worker.stdout is not None
     assert worker.stdout.readline().startswith("by-hand is registered at 127.0.0.1:")
-    rows = _status(coordinator)["workers"]
-    assert isinstance(rows, list)
-    assert [(row["worker_id"], row["pid"], row["state"]) for row in rows] == [("by-hand", worker.pid, "IDLE")]
+
+    def rows() -> list[tuple[str, int, str]]:
+        workers = _status(coordinator)["workers"]
+        assert isinstance(workers, list)
+        return [(row["worker_id"], row["pid"], row["state"]) for row in workers]
+
+    # Its first heartbeat, within a second, says so.
+    eventually(lambda: rows() == [("by-hand", worker.pid, "IDLE")])
     table = subprocess.run(
         [*STRATA, "status"],
         capture_output=True,
