@@ -29,6 +29,7 @@ from strata_zmq.domain.manifest import (
     encode_head,
     encode_manifest,
     encode_rank_index,
+    save_term,
 )
 from strata_zmq.errors import (
     AlreadyExistsError,
@@ -311,7 +312,11 @@ class CheckpointStore:
                 f"checkpoint {entry.checkpoint_id} is committed with another content: choose another id"
             )
         fence = (manifest.term, manifest.generation, manifest.step)
-        if fenced and fence < head.fence:
+        opened = save_term(manifest.checkpoint_id)
+        # A new term may commit what was opened before it, but not take HEAD back: what lies behind has been retired,
+        # and its bytes with it. Only who opened it above HEAD's term counts generations anew.
+        behind = opened is not None and opened <= head.term and fence[1:] < head.fence[1:]
+        if fenced and (fence < head.fence or behind):
             raise StaleGenerationError(
                 f"checkpoint {entry.checkpoint_id} of (term, generation, step) {fence} comes after {head.fence} was "
                 "committed: its coordinator or its generation is past; register again and save anew"

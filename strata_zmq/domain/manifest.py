@@ -43,6 +43,7 @@ __all__ = [
     "encode_manifest",
     "encode_rank_index",
     "save_order",
+    "save_term",
     "tensor_dtype",
 ]
 
@@ -290,6 +291,12 @@ def save_order(checkpoint_id: str) -> tuple[int, int] | None:
     """
     match = _CLUSTER_ID.fullmatch(checkpoint_id)
     return (int(match[2]), int(match[1])) if match else None
+
+
+def save_term(checkpoint_id: str) -> int | None:
+    """Return the term in which a save under a coordinator was opened, from the id that it gave; None for other ids."""
+    match = _CLUSTER_ID.fullmatch(checkpoint_id)
+    return int(match[3]) if match else None
 
 
 def tensor_dtype(path: str, text: str) -> np.dtype[Any]:

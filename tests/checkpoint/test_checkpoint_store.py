@@ -99,6 +99,20 @@ def test_a_new_term_may_go_back_in_steps(store: CheckpointStore) -> None:
     asyncio.run(scenario())
 
 
+def test_a_new_term_cannot_take_head_back_to_what_was_opened_before_it(store: CheckpointStore) -> None:
+    """Asked again after a restart for what was committed and has been retired, a writer leaves HEAD where it is."""
+
+    async def scenario() -> None:
+        await saved(store, "step-25-g9-t5", term=5, generation=9, step=25)
+        await saved(store, "step-28-g9-t5", term=5, generation=9, step=28, keep=1)
+        with pytest.raises(StaleGenerationError, match=r"comes after \(5, 9, 28\) was committed"):
+            await saved(store, "step-25-g9-t5", term=6, generation=9, step=25)
+        await saved(store, "step-1-g1-t6", term=6, generation=1, step=1)
+        assert (await store.head()).fence == (6, 1, 1), "another journal's history counts generations anew"
+
+    asyncio.run(scenario())
+
+
 def test_a_process_without_coordinator_does_not_move_the_fence(store: CheckpointStore) -> None:
     async def scenario() -> None:
         await saved(store, "a", term=5, generation=2, step=7)
