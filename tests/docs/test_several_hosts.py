@@ -13,22 +13,25 @@ from pathlib import Path
 
 import pytest
 
+from strata_zmq import CheckpointManager
+
 PAGE = Path(__file__).parents[2] / "docs" / "run.md"
 
 TRAIN = """
 import os, sys
+import numpy as np
 from strata_zmq import WorkerMixin
-from strata_zmq.errors import GenerationChangedError
 assert sys.argv[1:] == ["--lr", "0.1"]
 assert os.environ["STRATA_AGENT_URL"].startswith("ipc://")
 
 class Trainer(WorkerMixin):
     pass
 
-trainer = Trainer()
+trainer = Trainer().track(model=np.zeros(3))
 trainer.register_dataset("numbers", "", 100, 10)
 for batch in trainer.batches("numbers", 10, every_rank=True, timeout_s=60):
     print("seen", *batch.indices.tolist(), flush=True)
+trainer.save_checkpoint().result(60)
 print("world size", trainer.world_size, flush=True)
 trainer.deregister()
 """
@@ -60,12 +63,18 @@ def test_two_hosts_train_the_job_of_the_page(tmp_path: Path, environment: dict[s
     assert environment["STRATA_CURVE_KEYS"] == f"{tmp_path}/keys"
     assert len(environment["STRATA_SUPERVISOR_TOKEN"]) == 32
     control, broadcast = str(free_port()), str(free_port())
-    commands = [
-        shlex.split(
-            line.replace("node-a:50051", f"127.0.0.1:{control}").replace("50051", control).replace("50052", broadcast)
-        )
-        for line in blocks()[1].splitlines()
-    ]
+    here = {
+        "node-a:50051": f"127.0.0.1:{control}",
+        "50051": control,
+        "50052": broadcast,
+        "--advertise node-a": "--advertise 127.0.0.1",
+        "/mnt/job": str(tmp_path / "checkpoints"),
+    }
+    page = blocks()[1].replace("\\\n", "")
+    for there, ours in here.items():
+        assert there in page
+        page = page.replace(there, ours)
+    commands = [shlex.split(line) for line in page.splitlines()]
     assert [command[1] for command in commands] == ["coordinator", "agent", "agent"]
     processes = []
     for number, command in enumerate(commands):
@@ -102,3 +111,5 @@ def test_two_hosts_train_the_job_of_the_page(tmp_path: Path, environment: dict[s
     assert sorted(seen) == list(range(100))
     assert set(re.findall(r"\[(node-[ab]-\d)\] world size", said)) == {"node-a-0", "node-a-1", "node-b-0", "node-b-1"}
     assert set(re.findall(r"world size (\d)", said)) == {"4"}
+    with CheckpointManager(path=tmp_path / "checkpoints") as manager:
+        assert [info.world_size for info in manager.all_checkpoints()] == [4]
