@@ -27,6 +27,10 @@ _FORWARD = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opti
 # Everything after the script is the script's.
 _SCRIPT = {"ignore_unknown_options": False, "allow_interspersed_args": False}
 _Arguments = Annotated[list[str] | None, typer.Argument(show_default=False)]
+_Coordinator = Annotated[
+    str, typer.Option("--coordinator", "--coordinator-url", envvar="COORDINATOR_URL", help="host:port or ipc:///path.")
+]
+_COORDINATOR = "localhost:50051"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,9 +129,7 @@ def agent(
     args: Annotated[
         list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its arguments.", show_default=False)
     ] = None,
-    coordinator_url: Annotated[
-        str, typer.Option("--coordinator", envvar="COORDINATOR_URL", help="host:port of the job's coordinator.")
-    ] = "localhost:50051",
+    coordinator_url: _Coordinator = _COORDINATOR,
     workers: Annotated[int, typer.Option("-n", "--workers", help="Worker processes on this host.")] = 1,
     module: Annotated[bool, typer.Option("-m", "--module", help="SCRIPT is a module, as in python -m.")] = False,
     writers: Annotated[int, typer.Option(help="Storage writer processes on this host.")] = 0,
@@ -207,9 +209,7 @@ def writer(args: _Arguments = None) -> None:
 @app.command()
 def sim_workers(
     workers: Annotated[int, typer.Argument(metavar="N", help="How many workers to simulate.")],
-    coordinator_url: Annotated[
-        str, typer.Option("--coordinator", envvar="COORDINATOR_URL", help="host:port or ipc:///path.")
-    ] = "localhost:50051",
+    coordinator_url: _Coordinator = _COORDINATOR,
     step: Annotated[float, typer.Option(help="Seconds that a training step takes on average.")] = 1.0,
     batch: Annotated[int, typer.Option(help="Samples a step and worker.")] = 32,
     samples: Annotated[int, typer.Option(help="Samples of the dataset.")] = 1_000_000,
@@ -250,9 +250,7 @@ def bench(args: _Arguments = None) -> None:
 
 @app.command()
 def status(
-    coordinator_url: Annotated[str, typer.Option(envvar="COORDINATOR_URL", help="host:port or ipc:///path.")] = (
-        "localhost:50051"
-    ),
+    coordinator_url: _Coordinator = _COORDINATOR,
     as_json: Annotated[bool, typer.Option("--json", help="The whole snapshot as JSON.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 5.0,
 ) -> None:
@@ -271,9 +269,7 @@ def command_workers(
         list[str] | None, typer.Option("--worker", help="A worker id, as often as needed; none: all.")
     ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
-    coordinator_url: Annotated[str, typer.Option(envvar="COORDINATOR_URL", help="host:port or ipc:///path.")] = (
-        "localhost:50051"
-    ),
+    coordinator_url: _Coordinator = _COORDINATOR,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 5.0,
 ) -> None:
     """Ask workers to checkpoint, drain, stop, or write their stacks; needs STRATA_SUPERVISOR_TOKEN."""

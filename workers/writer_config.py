@@ -90,7 +90,12 @@ class _Parser(argparse.ArgumentParser):
 def parse_options(argv: list[str]) -> WriterConfig:
     """Return the configuration that a command line and the environment ask for; InvalidArgumentError otherwise."""
     parser = _Parser(prog="strata writer", description="Take checkpoint chunks from workers and make them durable.")
-    parser.add_argument("--coordinator-url", default=os.environ.get("COORDINATOR_URL", "localhost:50051"))
+    parser.add_argument(
+        *("--coordinator", "--coordinator-url"),
+        dest="coordinator_url",
+        default=os.environ.get("COORDINATOR_URL", "localhost:50051"),
+        help="host:port or ipc:///path (default: COORDINATOR_URL, or localhost:50051)",
+    )
     parser.add_argument(
         "--path", default=os.environ.get("STRATA_CHECKPOINT_PATH", ""), help="the folder for checkpoints"
     )

@@ -29,7 +29,12 @@ def main(argv: list[str]) -> int:
     parser = _Parser(
         prog="strata worker", description="Run SCRIPT as one worker of a job, or stay registered and idle."
     )
-    parser.add_argument("--coordinator-url", default=os.environ.get("COORDINATOR_URL", "localhost:50051"))
+    parser.add_argument(
+        *("--coordinator", "--coordinator-url"),
+        dest="coordinator_url",
+        default=os.environ.get("COORDINATOR_URL", "localhost:50051"),
+        help="host:port or ipc:///path (default: COORDINATOR_URL, or localhost:50051)",
+    )
     parser.add_argument(
         "--worker-id", default=os.environ.get("WORKER_ID", ""), help="default: host name and process id"
     )
