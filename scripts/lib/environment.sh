@@ -5,7 +5,7 @@
 #   strata_environment [EXTRAS]     .venv with the project installed as EXTRAS say ("dev", "examples", "dev,torch"),
 #                                   versions from constraints.txt; first on PATH afterwards. A second call is instant.
 #   strata_debian PACKAGE...        tries to install Debian packages, where root and apt-get are there. Never fails;
-#                                   prints what is not there and why.
+#                                   prints what is not there and why. Their commands are on PATH afterwards.
 
 STRATA_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 STRATA_VENV="$STRATA_ROOT/.venv"
@@ -65,6 +65,8 @@ strata_pip() {
 
 strata_debian() {
   local package why
+  # A root of `su` lacks the folders of nft and its like.
+  export PATH="$PATH:/usr/sbin:/sbin"
   for package in "$@"; do
     if command -v dpkg-query >/dev/null && dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed'; then
       continue
