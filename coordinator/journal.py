@@ -6,7 +6,7 @@ that snapshot has if those are more, the state is written as a new snapshot. The
 batches behind the older one: if the newer is damaged, its state can be made again.
 
 So the file never holds more than three snapshots (two, and one that is being written) and the batches of two intervals:
-with the defaults 32 MB of them, or twice a snapshot larger than 16 MB, beside one batch each that crossed the line, and
+with the defaults 16 MB of them, or twice a snapshot larger than 8 MB, beside one batch each that crossed the line, and
 SQLite's pages of 4 KiB around each. The write-ahead log beside it is cut to 4 MB whenever it starts over; until then it
 grows by at most one batch or snapshot.
 """
