@@ -37,7 +37,7 @@ __all__ = ["Outcome", "Simulation", "simulate"]
 
 TOKEN = "supervisor"  # noqa: S105 - a simulated one's
 PROGRESS_WITHIN_S = 10.0
-_PROGRESS = 3
+_PROGRESS = 2
 """Commit points and epochs that have to follow the storm."""
 
 
@@ -65,7 +65,7 @@ class Simulation:
         self.watch = Watch(self.network.name_of, hang_s=self.plan.hang_s if self.plan.evict_hung else 0.0)
         self.samples = Samples(self.plan.datasets)
         self.storage = MemoryStorage(self.rng, self.plan.storage_s)
-        self.storage.on_replace = self.watch.swapped
+        self.storage.on_replace = self._swapped
         self.disk = Disk(self.plan.snapshot_every)
         self.coordinator = Coordinator(
             CoreConfig(
@@ -282,6 +282,14 @@ class Simulation:
         """Store a rank's share of a checkpoint."""
         data = json.dumps([model.chain.hex(), model.commits]).encode()
         drive(self.storage.put(key, data), self.timeline, lambda: True, lambda nothing, error: done())
+
+    def _swapped(self, data: bytes) -> None:
+        """HEAD has advanced: what it reaches is all there."""
+        self.watch.swapped(data)
+        for entry in self.watch.head.retained:
+            manifest = decode_manifest(self.storage.objects[entry.manifest_key], entry.manifest_key)
+            missing = [rank.index_key for rank in manifest.ranks if rank.index_key not in self.storage.objects]
+            require(not missing, f"HEAD reaches {entry.checkpoint_id} without {missing}")
 
     def latest(self) -> tuple[str, bytes, Model] | None:
         """Return the newest checkpoint in the store; its model and its ledger are one history, on every rank."""

@@ -15,7 +15,7 @@ from strata_zmq.coordinator.core.effects import Effects
 from strata_zmq.coordinator.core.history import History
 from strata_zmq.coordinator.core.records import Record
 from strata_zmq.coordinator.core.world import Received
-from strata_zmq.domain.manifest import Head, decode_head
+from strata_zmq.domain.manifest import Head, decode_head, save_order
 from strata_zmq.protocol import messages as wire
 from strata_zmq.workers.view import ClusterView
 
@@ -178,6 +178,10 @@ class Watch:
         require(self.head.version == before.version + 1, f"HEAD goes from {before.version} to {self.head.version}")
         require(self.head.fence >= before.fence, f"HEAD's fence falls from {before.fence} to {self.head.fence}")
         newest = self.head.retained[-1].checkpoint_id
+        order, order_before = save_order(newest), save_order(before.latest.checkpoint_id) if before.latest else None
+        require(order is not None, f"HEAD reaches {newest}, which no coordinator has named")
+        if order is not None and order_before is not None:
+            require(order > order_before, f"HEAD goes back from {before.latest} to {newest}")
         require(newest in self.durable.saved, f"HEAD reaches {newest}, which the journal has never heard of")
         arrived = self.durable.arrived.get(newest, set())
         missing = [name for name in self.durable.saved[newest].workers if name not in arrived]
