@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass, field, fields
 
 from strata_zmq.domain.names import check_name
@@ -76,8 +75,3 @@ class CoordinatorConfig:
                     "leave one of them out"
                 )
             object.__setattr__(self, name, self.fixed)
-
-    @staticmethod
-    def new_token() -> str:
-        """Return a fresh supervisor's token."""
-        return secrets.token_hex(32)

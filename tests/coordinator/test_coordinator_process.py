@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import secrets
 import select
 import shutil
 import signal
@@ -178,7 +179,7 @@ def test_it_speaks_curve_with_one_option(folder: Path, tmp_path, start) -> None:
 
 
 def test_the_supervisors_token_comes_from_the_environment_and_does_not_show(start, folder: Path) -> None:
-    token = CoordinatorConfig.new_token()
+    token = secrets.token_hex()
     start(env=os.environ | {"STRATA_SUPERVISOR_TOKEN": token})
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.LINGER, 0)
