@@ -146,6 +146,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="parts of patch names (default: all)")
     options = parser.parse_args()
     chosen = [one for one in patches() if not options.names or any(name in one.name for name in options.names)]
+    if not chosen:
+        parser.error(f"no patch has one of {', '.join(options.names)} in its name")
     missed = 0
     print("| planted bug | promise that it breaks | caught by | seeds | seconds |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="strata-planted-") as folder:
@@ -158,10 +160,8 @@ def main() -> int:
                 print(f"| {patch.name} | {patch.promise} | **nothing**: {error} | | |", flush=True)
             else:
                 seeds = found.seeds or ""
-                print(
-                    f"| {patch.name} | {patch.promise} | {found.what}: {found.said} | {seeds} | {found.seconds:.1f} |"
-                )
-                sys.stdout.flush()
+                caught = f"{found.what}: {found.said}"
+                print(f"| {patch.name} | {patch.promise} | {caught} | {seeds} | {found.seconds:.1f} |", flush=True)
     return 1 if missed else 0
 
 
