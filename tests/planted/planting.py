@@ -25,6 +25,8 @@ ROOT = HERE.parents[1]
 _COPIED = ("strata_zmq", "coordinator", "workers", "bench", "tests", "pyproject.toml", "README.md")
 _SEEDS = 1000
 _LIMIT_S = 300.0
+_SAID = 120
+"""Characters of an error that the table shows."""
 
 
 class PlantingError(Exception):
@@ -160,7 +162,7 @@ def main() -> int:
                 print(f"| {patch.name} | {patch.promise} | **nothing**: {error} | | |", flush=True)
             else:
                 seeds = found.seeds or ""
-                caught = f"{found.what}: {found.said}"
+                caught = f"{found.what}: {found.said[:_SAID]}" if found.said else found.what
                 print(f"| {patch.name} | {patch.promise} | {caught} | {seeds} | {found.seconds:.1f} |", flush=True)
     return 1 if missed else 0
 
