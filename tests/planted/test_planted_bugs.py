@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from planting import Patch, PlantingError, applies, catch, copy_sources, patches
+from planting import ROOT, Patch, PlantingError, applies, catch, copy_sources, patches
 
 AT_LEAST = 20
 
@@ -21,6 +21,11 @@ def test_there_are_enough_of_them_and_each_fits_the_sources_as_they_are(tree: Pa
     assert len(planted) >= AT_LEAST
     for patch in planted:
         applies(patch, tree)
+
+
+def test_the_page_about_tests_names_each_with_the_promise_that_it_breaks() -> None:
+    page = (ROOT / "docs" / "testing.md").read_text()
+    assert [patch.name for patch in patches() if f"| `{patch.name}` | {patch.promise} |" not in page] == []
 
 
 @pytest.mark.timeout(600)
