@@ -152,7 +152,7 @@ def _unclaimed(files: set[Path]) -> set[Path]:
     mine = set()
     for path in files:
         with contextlib.suppress(OSError):
-            if path.stat().st_uid == os.getuid():
+            if path.is_file() and path.stat().st_uid == os.getuid():
                 mine.add(path)
     if not mine:
         return mine
