@@ -39,8 +39,6 @@ _VIEW_SPREAD_S = 0.25
 _HEARTBEATS_MAX = 16
 _AT_ONCE = float("-inf")
 _NEVER = float("inf")
-# A writer that was given up learns so from "stale_generation"; a worker, from "fenced".
-_GIVEN_UP = ("fenced", "stale_generation")
 
 
 @dataclass(slots=True)
@@ -338,8 +336,7 @@ class Conversation:
     def _take_error(self, reply: wire.ErrorReply, now: float, *, of_heartbeat: bool) -> None:
         if of_heartbeat:
             log.warning("heartbeat: %s", reply.message)
-        given_up = reply.code == "fenced" or (of_heartbeat and reply.code in _GIVEN_UP)
-        if given_up and self._introduce is not None and self._is_of_this_session(reply):
+        if reply.code == "fenced" and self._introduce is not None and self._is_of_this_session(reply):
             # Register again; the caller learns from its error that what it had not committed is void.
             self.start_over(now)
 
