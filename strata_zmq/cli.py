@@ -31,6 +31,17 @@ _Coordinator = Annotated[
     str, typer.Option("--coordinator", "--coordinator-url", envvar="COORDINATOR_URL", help="host:port or ipc:///path.")
 ]
 _COORDINATOR = "localhost:50051"
+# What `run` and `agent` share.
+_Script = Annotated[str, typer.Argument(metavar="SCRIPT", help="A training script (with -m: a module).")]
+_ScriptArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its arguments.", show_default=False)
+]
+_Module = Annotated[bool, typer.Option("-m", "--module", help="SCRIPT is a module, as in python -m.")]
+_Grace = Annotated[float, typer.Option(help="Seconds that workers get to end themselves.")]
+_Progress = Annotated[
+    Literal["auto", "live", "plain", "off"], typer.Option(help="auto: live on a terminal, plain lines elsewhere.")
+]
+_Interval = Annotated[float, typer.Option(help="Seconds between plain lines.")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,12 +75,10 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command(context_settings=_SCRIPT)
 def run(
-    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="A training script (with -m: a module).")],
-    args: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its arguments.", show_default=False)
-    ] = None,
+    script: _Script,
+    args: _ScriptArguments = None,
     workers: Annotated[int, typer.Option("-n", "--workers", help="Worker processes.")] = 1,
-    module: Annotated[bool, typer.Option("-m", "--module", help="SCRIPT is a module, as in python -m.")] = False,
+    module: _Module = False,
     writers: Annotated[int, typer.Option(help="Storage writer processes; 0 for a job without checkpoints.")] = 1,
     min_workers: Annotated[int, typer.Option(help="Fewer than that, and the rest waits.")] = 1,
     max_restarts: Annotated[int, typer.Option(help="Restarts of each worker before the job fails.")] = 3,
@@ -86,12 +95,10 @@ def run(
     ] = None,
     keep: Annotated[int, typer.Option(help="Checkpoints to keep.")] = 5,
     job: Annotated[str, typer.Option(help="The job's name; by default the script's.", show_default=False)] = "",
-    grace: Annotated[float, typer.Option(help="Seconds that workers get to end themselves.")] = 10.0,
+    grace: _Grace = 10.0,
     lease: Annotated[float, typer.Option(help="Seconds of silence after which a worker counts as lost.")] = 3.0,
-    progress: Annotated[
-        Literal["auto", "live", "plain", "off"], typer.Option(help="auto: live on a terminal, plain lines elsewhere.")
-    ] = "auto",
-    progress_interval: Annotated[float, typer.Option(help="Seconds between plain lines.")] = 10.0,
+    progress: _Progress = "auto",
+    progress_interval: _Interval = 10.0,
     relay: Annotated[
         bool, typer.Option("--agent/--no-agent", help="Workers share one connection to the coordinator.")
     ] = True,
@@ -125,13 +132,11 @@ def run(
 
 @app.command(context_settings=_SCRIPT)
 def agent(
-    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="A training script (with -m: a module).")],
-    args: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its arguments.", show_default=False)
-    ] = None,
+    script: _Script,
+    args: _ScriptArguments = None,
     coordinator_url: _Coordinator = _COORDINATOR,
     workers: Annotated[int, typer.Option("-n", "--workers", help="Worker processes on this host.")] = 1,
-    module: Annotated[bool, typer.Option("-m", "--module", help="SCRIPT is a module, as in python -m.")] = False,
+    module: _Module = False,
     writers: Annotated[int, typer.Option(help="Storage writer processes on this host.")] = 0,
     advertise: Annotated[
         str, typer.Option(help="How other hosts reach this one's writers.", show_default=False, metavar="HOST")
@@ -150,11 +155,9 @@ def agent(
         typer.Option(help="Where checkpoints go, the same storage on every host.", show_default=False),
     ] = None,
     job: Annotated[str, typer.Option(help="Refuse to work for any other job.", show_default=False)] = "",
-    grace: Annotated[float, typer.Option(help="Seconds that workers get to end themselves.")] = 10.0,
-    progress: Annotated[
-        Literal["auto", "live", "plain", "off"], typer.Option(help="auto: live on a terminal, plain lines elsewhere.")
-    ] = "auto",
-    progress_interval: Annotated[float, typer.Option(help="Seconds between plain lines.")] = 10.0,
+    grace: _Grace = 10.0,
+    progress: _Progress = "auto",
+    progress_interval: _Interval = 10.0,
     relay: Annotated[
         bool, typer.Option("--relay/--no-relay", help="Workers share one connection to the coordinator.")
     ] = True,
