@@ -86,6 +86,21 @@ def test_a_fleet_stops_when_the_ranks_are_told_to(start_coordinator) -> None:
         assert coordinator.status().workers == []
 
 
+def test_the_command_ends_when_its_workers_were_told_to_stop(start_coordinator, eventually) -> None:
+    coordinator = start_coordinator("--heartbeat-s", "0.2", env={"STRATA_SUPERVISOR_TOKEN": "secret"})
+    command = [sys.executable, "-m", "strata_zmq", "sim-workers", "3", "--coordinator", coordinator.url]
+    process = subprocess.Popen([*command, "--step", "0.05"], stderr=subprocess.DEVNULL)
+    try:
+        with CoordinatorClient(coordinator.url, role="supervisor", token="secret").connect() as supervisor:  # noqa: S106
+            eventually(lambda: coordinator.status().commit_index >= 3, LIMIT_S)
+            supervisor.request(wire.SendCommand(command="stop"))
+        assert process.wait(LIMIT_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert coordinator.status().workers == []
+
+
 def test_the_command_says_how_the_fleet_is_and_ends_when_its_time_is_over(start_coordinator) -> None:
     coordinator = start_coordinator("--initial-workers", "3")
     command = [sys.executable, "-m", "strata_zmq", "sim-workers", "3", "--coordinator", coordinator.url]

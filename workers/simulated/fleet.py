@@ -20,7 +20,7 @@ from strata_zmq.errors import ProtocolError
 from strata_zmq.protocol.codec import decode_broadcast, decode_reply, encode
 from strata_zmq.protocol.messages import ErrorReply, Released
 from strata_zmq.transport.curve import CurveKeys
-from strata_zmq.transport.endpoints import parse_endpoint
+from strata_zmq.transport.endpoints import parse_endpoint, seen_over
 from strata_zmq.transport.sockets import REPLIES, connect, open_socket, raise_file_limit
 
 from .plan import FleetPlan
@@ -99,6 +99,11 @@ class Fleet:
     def generation(self) -> int:
         """The newest generation that a worker has adopted; 0 before the first."""
         return max((berth.worker.session.generation for berth in self._berths if berth.worker is not None), default=0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether everybody has left on a command, and nobody will come back."""
+        return not self._returns and all(berth.worker is None for berth in self._berths)
 
     # ---- the loop
 
@@ -213,7 +218,7 @@ class Fleet:
         if self._subscriber is None and welcome is not None and welcome.broadcast_endpoint:
             self._subscriber = open_socket(self._context, zmq.SUB, REPLIES, keys=self._keys)
             self._subscriber.setsockopt(zmq.SUBSCRIBE, b"")
-            connect(self._subscriber, welcome.broadcast_endpoint, field="broadcast endpoint")
+            connect(self._subscriber, seen_over(welcome.broadcast_endpoint, self.endpoint), field="broadcast endpoint")
             self._poller.register(self._subscriber, zmq.POLLIN)
 
     def _schedule(self, berth: _Berth, due: float) -> None:
@@ -278,9 +283,9 @@ class Fleet:
 def run_fleet(
     plan: FleetPlan, coordinator_url: str, *, duration_s: float = 0.0, say: Callable[[str], None] = print
 ) -> int:
-    """Run a fleet until SIGINT, SIGTERM or for `duration_s` seconds (0: without an end); returns the exit status.
+    """Run a fleet until SIGINT or SIGTERM, for `duration_s` seconds (0: without an end), or until all were stopped.
 
-    `say` gets a line every few seconds. The status is 1 if the coordinator never took a worker in.
+    `say` gets a line every few seconds. Returns the exit status: 1 if the coordinator never took a worker in.
     """
     stopping = False
 
@@ -295,7 +300,7 @@ def run_fleet(
         with Fleet(plan, coordinator_url) as fleet:
             for _ in itertools.count():
                 now = time.monotonic()
-                if stopping or (duration_s and now - began >= duration_s):
+                if stopping or fleet.ended or (duration_s and now - began >= duration_s):
                     break
                 fleet.turn()
                 if now - reported >= _REPORT_S:
