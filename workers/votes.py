@@ -12,6 +12,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from strata_zmq.protocol.fields import CHECKPOINT_VOTE, STOP_VOTE
+
 from .operations import Values
 
 __all__ = ["Decision", "Votes"]
@@ -19,7 +21,7 @@ __all__ = ["Decision", "Votes"]
 log = logging.getLogger("strata.worker")
 
 _STDERR = 2
-_VOTED = {"stop": "strata.stop", "checkpoint": "strata.checkpoint"}
+_VOTED = {"stop": STOP_VOTE, "checkpoint": CHECKPOINT_VOTE}
 """Commands that all ranks carry out together, and their votes' names."""
 
 
@@ -37,8 +39,6 @@ class Votes:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wanted: set[str] = set()
-        self._cast: set[str] = set()
-        """What the arrival that is under way has voted for."""
         self.stopped = False
         """Whether the ranks have agreed to stop."""
         self.draining = False
@@ -60,13 +60,14 @@ class Votes:
     def ballot(self) -> Values:
         """Return what an arrival at a commit point carries; every rank carries the same names."""
         with self._lock:
-            self._cast = set(self._wanted)
-            return {name: ("any", float(command in self._cast)) for command, name in _VOTED.items()}
+            return {name: ("any", float(command in self._wanted)) for command, name in _VOTED.items()}
 
     def count(self, reduced: Mapping[str, float]) -> Decision:
-        """Return what was decided at a commit point; what came in meanwhile is voted for at the next one."""
+        """Return what was decided at a commit point. It answers every command that came before, voted for or not; what
+        came in meanwhile and was not decided is voted for at the next one.
+        """
         decided = {command for command, name in _VOTED.items() if reduced.get(name)}
         with self._lock:
-            self._wanted -= self._cast & decided
+            self._wanted -= decided
         self.stopped = self.stopped or "stop" in decided
         return Decision(stop="stop" in decided, checkpoint="checkpoint" in decided)

@@ -51,7 +51,7 @@ class Commands:
         asked = []
         full = []
         for worker in workers:
-            waiting, last = self.waiting(worker)
+            waiting, last = self._unseen(worker)
             if len(waiting) >= COMMANDS_MAX:
                 full.append(worker.worker_id)
             elif not waiting or waiting[-1] != command:
@@ -69,11 +69,27 @@ class Commands:
             world.counters[f"commands.{command}"] += len(asked)
 
     def waiting(self, worker: Worker) -> tuple[list[str], int]:
-        """Return the commands that a worker has not seen, and the number of the last one."""
+        """Return commands that a worker has not seen, numbered without a gap, and the number of the last one."""
+        unseen, last = self._unseen(worker)
+        first = last - len(unseen)
+        told: list[str] = []
+        for number, command in enumerate(unseen, start=first):
+            if command:
+                told.append(command)
+            elif told:
+                # What stands behind a command that was answered comes when this much is seen.
+                return told, number
+        return told, last
+
+    def _unseen(self, worker: Worker) -> tuple[list[str], int]:
+        """Return what a worker has not seen, as its queue has it, and the number of the last one; empty if all of it
+        was answered.
+        """
         queue = self._world.history.commands.get(worker.worker_id)
         if queue is None or queue.incarnation != worker.incarnation:
             return [], 0
-        return queue.after(worker.commands_seen), queue.last
+        unseen = queue.after(worker.commands_seen)
+        return unseen if any(unseen) else [], queue.last
 
     def _is_live(self, name: str, incarnation: str) -> bool:
         worker = self._world.workers.get(name)

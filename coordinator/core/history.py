@@ -17,6 +17,7 @@ from strata_zmq.domain.barrier import BarrierKey
 from strata_zmq.domain.ledger import EpochLedger
 from strata_zmq.domain.sharding import Assignment, assign, reassign
 from strata_zmq.domain.shuffle import num_shards
+from strata_zmq.protocol.fields import CHECKPOINT_VOTE
 from strata_zmq.protocol.messages import CheckpointSummary, RankArrival
 
 from .records import (
@@ -104,9 +105,13 @@ class CommandQueue(msgspec.Struct, array_like=True):
     commands: list[str]
 
     def after(self, seen: int) -> list[str]:
-        """Return the commands with numbers above `seen`."""
+        """Return the commands with numbers above `seen`; "" stands for one that nobody has to carry out any more."""
         waiting = min(self.last - seen, len(self.commands))
         return self.commands[-waiting:] if waiting > 0 else []
+
+    def answer(self, command: str) -> None:
+        """Let everybody off a command; the others keep their numbers."""
+        self.commands = ["" if one == command else one for one in self.commands]
 
 
 class _CommitIndex(msgspec.Struct):
@@ -403,6 +408,10 @@ class History:
                 self.datasets[seen.dataset_id].ledger.advance(seen.shard, seen.start, seen.stop, checksum, worker)
         if record.commit:
             self.commit_index += 1
+            if record.reduced.get(CHECKPOINT_VOTE):
+                # All save behind this commit point. Who hears of the command only later would have all save again.
+                for queue in self.commands.values():
+                    queue.answer("checkpoint")
         self.releases += 1
         outcome = Outcome(
             record.participants,

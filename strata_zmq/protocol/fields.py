@@ -8,7 +8,9 @@ import msgspec
 from msgspec import Meta
 
 __all__ = [
+    "CHECKPOINT_VOTE",
     "PROTOCOL_VERSION",
+    "STOP_VOTE",
     "CheckpointSummary",
     "Command",
     "Count",
@@ -40,6 +42,9 @@ WorkerState = Literal[
 ]
 Role = Literal["worker", "writer", "supervisor", "client", "agent"]
 Command = Literal["checkpoint", "drain", "stop", "dump_stacks"]
+STOP_VOTE = "strata.stop"
+CHECKPOINT_VOTE = "strata.checkpoint"
+"""Names of the values by which the ranks of a training loop agree on a command."""
 Reduction = Literal["sum", "mean", "min", "max", "any", "all"]
 
 

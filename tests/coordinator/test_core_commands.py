@@ -6,6 +6,7 @@ import pytest
 
 from strata_zmq.coordinator.core.history import COMMANDS_MAX
 from strata_zmq.protocol import messages as wire
+from strata_zmq.protocol.fields import CHECKPOINT_VOTE, STOP_VOTE
 
 
 def send(job, command: str, *workers: str):
@@ -109,6 +110,48 @@ def test_the_same_command_twice_in_a_row_is_one(trio) -> None:
     send(job, "checkpoint", "w0").got(wire.Done)
     assert len(job.records) == records
     assert heard(w0)[0] == ["checkpoint"]
+
+
+def decide(workers, vote: float = 1.0) -> None:
+    """Take all through a commit point that decides on a checkpoint."""
+    values = [wire.Value(STOP_VOTE, "any", 0.0), wire.Value(CHECKPOINT_VOTE, "any", vote)]
+    for call in [worker.commit(values=values) for worker in workers]:
+        call.got(wire.Released)
+
+
+def test_a_checkpoint_that_all_have_taken_is_asked_of_nobody_again(trio) -> None:
+    """Who hears of the command only afterwards would have all save once more; that holds over a restart, too."""
+    job, *workers = trio
+    send(job, "checkpoint")
+    _, number = heard(workers[0])
+    decide(workers, vote=0.0)
+    assert heard(workers[1]) == (["checkpoint"], number)
+    decide(workers)
+    assert [heard(worker)[0] for worker in workers] == [[]] * 3
+    job.restart()
+    for worker in workers:
+        worker.hello().got(wire.Welcome)
+        worker.register().got(wire.Registered)
+    assert [heard(worker)[0] for worker in workers] == [[]] * 3
+    send(job, "checkpoint")
+    assert [heard(worker, seen=number) for worker in workers] == [(["checkpoint"], number + 1)] * 3
+
+
+def test_the_commands_beside_a_checkpoint_that_was_taken_keep_their_order_and_their_numbers(trio) -> None:
+    job, w0, w1, w2 = trio
+    for command in ("dump_stacks", "checkpoint", "stop"):
+        send(job, command, "w0")
+    for command in ("checkpoint", "drain"):
+        send(job, command, "w1")
+    decide((w0, w1, w2))
+    assert heard(w0) == (["dump_stacks"], 1)
+    assert heard(w0, seen=1) == (["stop"], 3)
+    assert heard(w0, seen=3) == ([], 0)
+    commands, number = heard(w1)
+    assert commands == ["drain"]
+    assert heard(w1, seen=number) == ([], 0)
+    send(job, "checkpoint", "w1")
+    assert heard(w1, seen=number)[0] == ["checkpoint"]
 
 
 def test_a_request_that_is_sent_again_has_one_effect_also_when_the_command_was_seen_meanwhile(trio) -> None:

@@ -132,6 +132,31 @@ def test_a_checkpoint_is_asked_of_every_rank_at_one_commit_point(
     assert coordinator.status().certificates[0]["complete"]
 
 
+def test_one_command_to_all_is_one_checkpoint_however_late_some_hear_of_it(
+    workers: list[Worker],
+    command: Callable[..., None],
+    pool: ThreadPoolExecutor,
+    eventually: Callable[..., Any],
+    coordinator: Any,
+) -> None:
+    """Who hears of it behind the commit point that decided has nobody save again."""
+    for worker in workers:
+        worker.gate.set()
+    ends = [pool.submit(worker.train, 1000) for worker in workers]
+    eventually(lambda: coordinator.status().commit_index)
+    command("checkpoint")
+    eventually(lambda: all(worker.saved_at for worker in workers))
+    for worker in workers:
+        worker.session.heartbeat()
+    heard_at = coordinator.status().commit_index
+    eventually(lambda: coordinator.status().commit_index > heard_at + 2)
+    command("stop")
+    for end in ends:
+        end.result(60)
+    assert workers[0].saved_at == workers[1].saved_at
+    assert len(workers[0].saved_at) == 1
+
+
 def test_who_is_drained_commits_and_leaves_and_the_others_take_its_shards(
     workers: list[Worker],
     command: Callable[..., None],
