@@ -1,6 +1,6 @@
 """Who takes part: registration, and the forming and breaking of generations.
 
-It knows nothing of leases, barriers, data or checkpoints; whoever depends on the membership is told through
+It ends no lease, and knows nothing of barriers, data or checkpoints; whoever depends on the membership is told through
 `on_change`.
 """
 
@@ -42,6 +42,8 @@ _MEMBERS_MAX = 1000
 """Most names that a broadcast carries; above, its followers go by who joined and left."""
 _DESCRIBED_MAX = 20
 _NOTE_EVERY_S = 1.0
+# A job that begins or ends lacks workers, too, for less than this.
+_NOTE_AFTER_S = 5.0
 _GONE_MAX = 1000
 """How many workers that are gone are remembered, with their stories."""
 
@@ -83,6 +85,7 @@ class Rendezvous:
     def resume(self, now: float) -> None:
         """After a restart: every journaled member has one full lease to say hello again; nobody is declared dead."""
         world = self._world
+        self._note_at = now + _NOTE_AFTER_S
         # This life may be content with fewer workers than the one that broke the generation.
         self._dirty = not world.history.formed
         for member in world.history.members:
@@ -240,10 +243,11 @@ class Rendezvous:
         # Time alone lowers what a beginning needs.
         self._dirty = self._dirty or (not world.history.members and len(world.workers) >= self.need)
         pending = self.pending
-        if pending != self._noted and world.now >= self._note_at:
+        if pending is None:
+            self._noted, self._note_at = None, world.now + _NOTE_AFTER_S
+        elif pending != self._noted and world.now >= self._note_at:
             self._noted, self._note_at = pending, world.now + _NOTE_EVERY_S
-            if pending is not None:
-                world.note(f"no generation: {pending}")
+            world.note(f"no generation: {pending}")
         late = [name for name, (parked, _) in self._waiting.items() if parked.deadline <= world.now]
         if not late:
             return

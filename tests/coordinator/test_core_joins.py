@@ -96,8 +96,11 @@ def test_a_fixed_size_job_refuses_one_more_by_the_name_of_its_limit(make_job) ->
     assert job.status().pending == ""
 
 
-def test_the_log_is_told_why_there_is_no_generation(make_job) -> None:
-    job = make_job(initial_workers=3)
+def test_the_log_is_told_why_there_is_no_generation_for_longer_than_a_job_takes_to_begin(make_job) -> None:
+    job = make_job(initial_workers=3, lease_s=60.0)
+    for _ in range(36):
+        job.now += 0.125
+        assert job.step().notes == []
     notes = []
     for newcomer in newcomers(job, "w0", "w1", "w2"):
         for _ in range(12):
@@ -109,12 +112,12 @@ def test_the_log_is_told_why_there_is_no_generation(make_job) -> None:
 
 
 def test_the_log_is_told_anew_when_a_generation_that_was_there_is_gone_again(make_job) -> None:
-    job = make_job(initial_workers=2, min_workers=2)
+    job = make_job(initial_workers=2, min_workers=2, lease_s=60.0)
     job.worker("w0")
     notes = []
 
     def listen() -> None:
-        for _ in range(12):
+        for _ in range(48):
             job.now += 0.125
             notes.extend(job.step().notes)
 
