@@ -1,6 +1,6 @@
 """The control socket: frames in, frames out, and nothing that a peer sends can stop it or speak for another peer.
 
-It knows no message but by its bytes; what they mean is decided in `core/`.
+Of the messages it knows an agent's envelope only; what the others mean is decided in `core/`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""`strata run`: a whole job on one machine, as child processes of one supervisor that leaves nothing behind."""
+"""`strata run` and `strata agent`: child processes of one supervisor, which leaves nothing behind."""
