@@ -174,7 +174,8 @@ class Barriers:
         terms = Terms(request.expected if reform else expected, request.commit, reform, values)
         barrier = self.open.get(key)
         if barrier is None:
-            if len(self.open) >= OPEN_MAX:
+            # Of commit points only one is open; barriers that somebody has given up must not hold up history.
+            if len(self.open) >= OPEN_MAX and not request.commit:
                 raise ResourceExhaustedError(f"{OPEN_MAX} barriers are open, which is the limit: wait for one first")
             if request.commit:
                 check_due(request, history, [other for other, opened in self.open.items() if opened.terms.commit])

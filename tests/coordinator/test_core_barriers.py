@@ -174,6 +174,15 @@ def test_open_barriers_are_limited_in_number(trio) -> None:
     assert w0.arrive("b0").waits
 
 
+def test_barriers_that_nobody_comes_to_do_not_hold_up_commit_points(trio) -> None:
+    job, *workers = trio
+    for number in range(OPEN_MAX):
+        workers[0].arrive(f"given-up-{number}")
+    for call in [worker.commit() for worker in workers]:
+        call.got(wire.Released)
+    assert len(job.status().barriers) == OPEN_MAX
+
+
 def test_an_abandoned_barrier_is_forgotten(trio) -> None:
     job, w0, _, _ = trio
     w0.arrive(timeout_s=1.0)
