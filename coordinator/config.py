@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from strata_zmq.domain.names import check_name
 from strata_zmq.errors import InvalidArgumentError
@@ -50,6 +51,8 @@ class CoordinatorConfig:
             if (value := getattr(self, name)) > self.max_workers:
                 raise InvalidArgumentError(f"{name} is {value} and max_workers {self.max_workers}: nobody could begin")
         check_name("job", self.job, _JOB_NAME_MAX)
+        if not Path(self.journal).name:
+            raise InvalidArgumentError(f"journal is {self.journal!r}: name a file")
         for name in ("lease_s", "heartbeat_s"):
             value = getattr(self, name)
             if not 0.05 <= value <= 86_400:

@@ -78,6 +78,8 @@ def recover(path: Path) -> Recovery:
     A whole journal is left alone. Raises NotFoundError without a file, AlreadyExistsError while a coordinator has it,
     StorageError if nothing in it can be read.
     """
+    # The file, not a link to it, has a log beside it, and is on the disk that was chosen for it.
+    path = path.resolve()
     if not path.is_file():
         raise NotFoundError(f"journal {str(path)!r} does not exist: check --journal")
     try:

@@ -191,6 +191,12 @@ def test_the_supervisors_token_comes_from_the_environment_and_does_not_show(star
     assert token not in repr(CoordinatorConfig(supervisor_token=token))
 
 
+@pytest.mark.parametrize("journal", ["", ".", "/"])
+def test_a_journal_is_a_file(journal: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"journal .* name a file"):
+        CoordinatorConfig(journal=journal)
+
+
 @pytest.mark.parametrize("field", ["lease_s", "heartbeat_s"])
 def test_a_duration_that_is_no_number_is_refused(field: str) -> None:
     with pytest.raises(InvalidArgumentError, match=field):

@@ -284,6 +284,18 @@ def test_a_second_recovery_keeps_the_first_damaged_file(whole, place) -> None:
     }
 
 
+def test_a_link_to_a_journal_stays_one(whole, place, tmp_path) -> None:
+    """The journal is replaced where it lies."""
+    path = place(whole.file)
+    change(path, "DELETE FROM batch WHERE position = (SELECT MAX(position) - 1 FROM batch)")
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(path)
+    done = recover(link)
+    assert done.damaged == path.with_name("journal.sqlite.damaged-1")
+    assert link.readlink() == path
+    assert replayed(link) == replayed(path) == done.history.to_snapshot()
+
+
 def test_a_whole_journal_and_one_in_use_are_left_alone(whole, place) -> None:
     path = place(whole.file)
     assert recover(path).damaged is None
