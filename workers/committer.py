@@ -6,20 +6,19 @@ It owns no bytes and no sockets of the data plane.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from strata_zmq.checkpoint.background import BackgroundLoop
-from strata_zmq.checkpoint.store import CheckpointStore, Commit
-from strata_zmq.domain.manifest import HeadEntry, Kind, Manifest, RankEntry, save_order
-from strata_zmq.errors import InvalidArgumentError, StrataError
+from strata_zmq.checkpoint.store import CheckpointStore
+from strata_zmq.errors import StrataError
 from strata_zmq.protocol import messages as wire
 
+from .checkpoint_commit import manifest_of, summary_of, tidy
 from .client import CoordinatorClient
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Committer:
             hostname=socket.gethostname(),
             store=self._store.storage.url,
             head_term=self._head.term,
-            checkpoints=[_summary(entry) for entry in self._head.retained],
+            checkpoints=[summary_of(entry) for entry in self._head.retained],
             head_version=self._head.version,
         )
 
@@ -97,7 +96,7 @@ class Committer:
     async def _commit(self, message: wire.CommitCheckpoint) -> None:
         async with self._order:
             try:
-                manifest = _manifest(message)
+                manifest = manifest_of(message)
                 commit = await self._store.commit(manifest, message.keep_count)
             except StrataError as error:
                 log.warning("checkpoint %s was not committed: %s", message.checkpoint_id, error)
@@ -111,64 +110,15 @@ class Committer:
             log.info("committed %s: step %d, %d bytes", message.checkpoint_id, message.step, manifest.size_bytes)
             told = self.client.submit(
                 wire.CheckpointCommitted(
-                    checkpoint=_summary(commit.entry),
+                    checkpoint=summary_of(commit.entry),
                     retained=[entry.checkpoint_id for entry in commit.head.retained],
                     head_version=commit.head.version,
                 )
             )
-            await self._tidy(commit, manifest)
+            try:
+                await tidy(self._store, commit, manifest)
+            except StrataError as error:
+                log.warning("old checkpoint files could not be deleted: %s", error)
             # A writer that is about to end stays until the coordinator has heard; if it does not, HEAD tells it later.
             with suppress(StrataError, TimeoutError):
                 await asyncio.wait_for(asyncio.wrap_future(told), _ANSWER_TIMEOUT_S)
-
-    async def _tidy(self, commit: Commit, manifest: Manifest) -> None:
-        """Delete what the commit retired, and saves that were given up: the fence keeps them from ever committing."""
-        fence = (manifest.generation, manifest.step)
-        try:
-            for checkpoint_id in commit.dropped:
-                await self._store.discard(checkpoint_id)
-            for checkpoint_id in await self._store.unreachable():
-                order = save_order(checkpoint_id)
-                if order is not None and order < fence:
-                    await self._store.discard(checkpoint_id)
-            await self._store.sweep()
-        except StrataError as error:
-            log.warning("old checkpoint files could not be deleted: %s", error)
-
-
-def _manifest(message: wire.CommitCheckpoint) -> Manifest:
-    kind = message.kind
-    if kind not in get_args(Kind):
-        raise InvalidArgumentError(f"kind is {kind!r}: give one of {', '.join(get_args(Kind))}")
-    order = save_order(message.checkpoint_id)
-    try:
-        ledger = json.loads(message.ledger) if message.ledger else None
-    except ValueError:
-        raise InvalidArgumentError("ledger is no JSON: it is embedded in the manifest as such") from None
-    return Manifest(
-        checkpoint_id=message.checkpoint_id,
-        step=message.step,
-        epoch=message.epoch,
-        term=message.term,
-        # The membership may have changed since the save; the manifest carries the save's.
-        generation=order[0] if order is not None else message.generation,
-        created_at=message.created_at,
-        ranks=tuple(
-            RankEntry(entry.rank, entry.worker_id, entry.index_key, entry.digest, entry.size_bytes)
-            for entry in message.ranks
-        ),
-        kind=kind,  # type: ignore[arg-type]
-        metadata=message.metadata,
-        ledger=ledger,
-    )
-
-
-def _summary(entry: HeadEntry) -> wire.CheckpointSummary:
-    return wire.CheckpointSummary(
-        checkpoint_id=entry.checkpoint_id,
-        step=entry.step,
-        epoch=entry.epoch,
-        size_bytes=entry.size_bytes,
-        created_at=entry.created_at,
-        world_size=entry.world_size,
-    )

@@ -5,15 +5,13 @@ The checkpoint store is the real one; only the bytes lie in memory.
 
 from __future__ import annotations
 
-import json
 import random
 from collections import deque
-from typing import Any
 
 from strata_zmq.checkpoint.store import CheckpointStore, Commit
-from strata_zmq.domain.manifest import HeadEntry, Manifest, RankEntry, save_order
 from strata_zmq.errors import StrataError
 from strata_zmq.protocol import messages as wire
+from strata_zmq.workers.checkpoint_commit import manifest_of, summary_of, tidy
 
 from .network import Network
 from .process import Process
@@ -63,7 +61,7 @@ class Writer:
             writer=wire.WriterInfo(self.name, f"{self.name}.{self._life}", "ipc:///data", "ipc:///control"),
             pid=self._life,
             head_term=head.term,
-            checkpoints=[_summary(entry) for entry in head.retained],
+            checkpoints=[summary_of(entry) for entry in head.retained],
             head_version=head.version,
         )
 
@@ -77,6 +75,7 @@ class Writer:
             return
         self._busy = True
         order = self._orders.popleft()
+        manifest = manifest_of(order)
 
         def done(commit: Commit | None, error: StrataError | None) -> None:
             self._busy = False
@@ -84,59 +83,19 @@ class Writer:
                 self._transcript.tell(self._timeline.now, self.name, f"HEAD reaches {order.checkpoint_id}")
                 self.process.conversation.submit(
                     wire.CheckpointCommitted(
-                        checkpoint=_summary(commit.entry),
+                        checkpoint=summary_of(commit.entry),
                         retained=[entry.checkpoint_id for entry in commit.head.retained],
                         head_version=commit.head.version,
                     )
                 )
-                drive(self._tidy(commit), self._timeline, self._alive, lambda nothing, failure: None)
+                drive(tidy(self._store, commit, manifest), self._timeline, self._alive, lambda nothing, failure: None)
             elif error is not None:
                 self.process.conversation.submit(
                     wire.CheckpointFailed(checkpoint_id=order.checkpoint_id, code=error.code, message=str(error)[:4096])
                 )
             self._next()
 
-        drive(self._store.commit(_manifest(order), order.keep_count), self._timeline, self._alive, done)
-
-    async def _tidy(self, commit: Commit) -> None:
-        for checkpoint_id in commit.dropped:
-            await self._store.discard(checkpoint_id)
-        fence = (commit.head.generation, commit.head.step)
-        for checkpoint_id in await self._store.unreachable():
-            order = save_order(checkpoint_id)
-            if order is not None and order < fence:
-                await self._store.discard(checkpoint_id)
+        drive(self._store.commit(manifest, order.keep_count), self._timeline, self._alive, done)
 
     def _alive(self) -> bool:
         return not self.process.dead
-
-
-def _manifest(order: wire.CommitCheckpoint) -> Manifest:
-    saved = save_order(order.checkpoint_id)
-    ledger: dict[str, Any] = json.loads(order.ledger)
-    return Manifest(
-        checkpoint_id=order.checkpoint_id,
-        step=order.step,
-        epoch=order.epoch,
-        term=order.term,
-        generation=saved[0] if saved is not None else order.generation,
-        created_at=order.created_at,
-        ranks=tuple(
-            RankEntry(entry.rank, entry.worker_id, entry.index_key, entry.digest, entry.size_bytes)
-            for entry in order.ranks
-        ),
-        kind="FULL",
-        metadata=order.metadata,
-        ledger=ledger,
-    )
-
-
-def _summary(entry: HeadEntry) -> wire.CheckpointSummary:
-    return wire.CheckpointSummary(
-        checkpoint_id=entry.checkpoint_id,
-        step=entry.step,
-        epoch=entry.epoch,
-        size_bytes=entry.size_bytes,
-        created_at=entry.created_at,
-        world_size=entry.world_size,
-    )
