@@ -46,6 +46,7 @@ __all__ = ["Journal"]
 
 SNAPSHOT_EVERY = 20_000
 SNAPSHOT_BYTES = 8 * 2**20
+_NOT_WRITABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}
 
 
 class Journal:
@@ -71,6 +72,10 @@ class Journal:
             migrate(self._db, self.path)
         except (*BROKEN, Damage) as error:
             self._db.close()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_WRITABLE:
+                raise StorageError(
+                    f"journal {str(self.path)!r} cannot be written: {error}; make room or choose another --journal"
+                ) from None
             raise self._damaged(error) from error
         except BaseException:
             self._db.close()

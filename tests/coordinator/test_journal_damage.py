@@ -296,6 +296,24 @@ def test_a_link_to_a_journal_stays_one(whole, place, tmp_path) -> None:
     assert replayed(link) == replayed(path) == done.history.to_snapshot()
 
 
+def test_a_full_disk_is_no_damage(whole, place, monkeypatch) -> None:
+    """Neither the coordinator nor a recovery takes the journal for damaged because it cannot write to it."""
+    path = place(whole.file)
+
+    def full(*_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("strata_zmq.coordinator.journal.migrate", full)
+        for begin in (Journal, recover):
+            with pytest.raises(StorageError, match=r"cannot be written: database or disk is full; make room"):
+                begin(path)
+    assert [file.name for file in path.parent.iterdir()] == ["journal.sqlite"]
+    assert whole.states[replayed(path)] == whole.last
+
+
 def test_a_whole_journal_and_one_in_use_are_left_alone(whole, place) -> None:
     path = place(whole.file)
     assert recover(path).damaged is None
