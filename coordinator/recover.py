@@ -79,7 +79,8 @@ def recover(path: Path) -> Recovery:
     StorageError if nothing in it can be read.
     """
     # The file, not a link to it, has a log beside it, and is on the disk that was chosen for it.
-    path = path.resolve()
+    if path.is_symlink():
+        path = path.resolve()
     if not path.is_file():
         raise NotFoundError(f"journal {str(path)!r} does not exist: check --journal")
     try:
