@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from strata_zmq.protocol import messages as wire
+from strata_zmq.workers.client import CoordinatorClient
+
 ROOT = Path(__file__).parents[2]
 STRATA = [sys.executable, "-m", "strata_zmq"]
 Start = Callable[..., subprocess.Popen[str]]
@@ -99,6 +102,21 @@ def test_a_worker_with_a_script_becomes_the_script(start: Start, tmp_path: Path)
     worker = start(*STRATA, "worker", "--worker-id", "w", "--coordinator-url", "host:1", "train.py", "--lr", "1")
     out, err = worker.communicate(timeout=30)
     assert (worker.returncode, out) == (5, f"{worker.pid} w host:1 --lr 1\n"), err
+
+
+def test_what_a_worker_says_of_itself_does_nothing_to_the_terminal(coordinator: str) -> None:
+    told = wire.RegisterWorker(worker_id="one", incarnation="1", hostname="\x1b[31mred\n[bold]")
+    with CoordinatorClient(coordinator, role="worker", introduce=lambda: told).connect(30.0):
+        table = subprocess.run(
+            [*STRATA, "status", "--coordinator-url", coordinator],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+            env=os.environ | {"COLUMNS": "200"},
+        )
+    assert "\\x1b[31mred\\n[bold]" in table.stdout
+    assert "\x1b" not in table.stdout
 
 
 @pytest.mark.parametrize("command", [["worker", "--timeout", "0.3"], ["status", "--timeout", "0.3"]])

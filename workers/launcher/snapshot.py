@@ -35,13 +35,18 @@ def print_status(url: str, *, as_json: bool, timeout_s: float) -> None:
     )
     for told in (status.pending, status.frozen):
         if told:
-            console.print(told)
+            console.print(_printable(told))
     for title, columns, rows in _sections(status):
         if rows:
             table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
             for row in rows:
-                table.add_row(*map(str, row))
+                table.add_row(*map(_printable, row))
             console.print(table)
+
+
+def _printable(value: object) -> str:
+    """Return `value` as text that does nothing to a terminal: what workers say of themselves is not to be trusted."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(value))
 
 
 def _sections(status: Status) -> list[tuple[str, list[str], list[tuple[object, ...]]]]:
