@@ -83,8 +83,8 @@ class AsyncWorkerSession:
 
     async def close(self, *, leave: bool = True) -> None:
         """Leave the membership, unless the coordinator cannot be reached, and end the connection."""
-        # In a thread, and shielded: where the awaiting task is cancelled, even before the thread has begun, the farewell
-        # is said all the same, so that nobody has to wait for the lease.
+        # In a thread, and shielded: where the awaiting task is cancelled, even before the thread has begun, the
+        # farewell is said all the same, so that nobody has to wait for the lease.
         close = functools.partial(self.session.close, leave=leave)
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, close))
 
