@@ -37,6 +37,7 @@ from .journal_file import (
     check_pages,
     connect,
     newest_snapshot,
+    reserve_log,
     seal,
 )
 from .migrate import migrate
@@ -117,6 +118,10 @@ class Journal:
             f"{1e3 * (time.perf_counter() - began):.0f} ms"
         )
         return history
+
+    def reserve(self) -> None:
+        """Make the disk space of the write-ahead log ready, so that commits are faster; 4 MB at most."""
+        reserve_log(self.path)
 
     def append(self, records: Sequence[Record], history: History) -> None:
         """Make `records` durable in one commit, or raise StorageError; `history` is the state after them.

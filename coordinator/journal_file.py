@@ -8,9 +8,10 @@ record decides.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ __all__ = [
     "check_pages",
     "connect",
     "newest_snapshot",
+    "reserve_log",
     "seal",
     "snapshot_at",
 ]
@@ -142,6 +144,20 @@ def _claim(db: sqlite3.Connection, path: Path) -> None:
         db.execute(f"PRAGMA {pragma}")
     db.execute("BEGIN IMMEDIATE")
     db.execute("COMMIT")
+
+
+def reserve_log(path: Path) -> None:
+    """Give the write-ahead log its full size now, so that a commit need not make its file longer.
+
+    A file system journals a file's length, too: writing where something lies already takes a fifth to a third less.
+    SQLite reads no further than the frames that carry its checksum. Where there is no room nothing is reserved.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    with suppress(OSError), log.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.write(bytes(max(_WAL_BYTES - size, 0)))
+        file.flush()
+        os.fdatasync(file.fileno())
 
 
 def check_pages(db: sqlite3.Connection) -> None:

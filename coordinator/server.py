@@ -72,6 +72,7 @@ class Server:
         poller.register(self._router, zmq.POLLIN)
         try:
             self._perform(core.start(time.monotonic()))
+            self._journal.reserve()
             self._tell_log()
             # What a start leaves lives as long as the process, and a step's messages go by their reference counts: the
             # collector would look at all of it for nothing, in the middle of a step.

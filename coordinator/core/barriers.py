@@ -27,7 +27,7 @@ __all__ = ["OPEN_MAX", "Barriers"]
 
 OPEN_MAX = 1024
 _SKEWS_MAX = 4096
-_NAMES_MAX = 100
+_NAMES_MAX = 32
 _ENDED_MAX = 4096
 
 

@@ -82,7 +82,7 @@ class HeartbeatAck(Header, frozen=True, kw_only=True, tag="heartbeat_ack"):
 
 class Released(Header, frozen=True, kw_only=True, tag="released"):
     """All have arrived. `participants` are in order of arrival; `commit_index` counts commit points. Where more than
-    100 arrived in one generation, their `ranks` in it may stand for their names.
+    32 arrived in one generation, their `ranks` in it may stand for their names.
 
     `reduced` holds the arrivals' values by name. `lag` and `slowest` (slowest first) tell who was waited for; `joined`
     and `left` who came and went while a barrier that re-forms was open.

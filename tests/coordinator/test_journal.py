@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -156,6 +157,23 @@ def test_what_a_restart_finds_counts_towards_the_next_snapshot(tmp_path) -> None
         assert db.execute("SELECT position FROM snapshot ORDER BY position").fetchall() == [(4,), (8,)]
         assert db.execute("SELECT MIN(position), MAX(position) FROM batch").fetchone() == (5, 9)
     assert replayed(path).term == 9
+
+
+def test_a_log_that_was_given_its_size_at_once_reads_as_one_that_grew(tmp_path) -> None:
+    """Also after kill -9, when what was reserved and never used lies behind the last commit."""
+    path, log = tmp_path / "journal.sqlite", tmp_path / "journal.sqlite-wal"
+    journal, history = Journal(path), History()
+    append(journal, history, TERM)
+    journal.reserve()
+    reserved = log.stat().st_size
+    for number in range(1, 100):
+        append(journal, history, released(number, participants=["w0"]))
+    assert log.stat().st_size == reserved == 4 * 2**20
+    (tmp_path / "killed").mkdir()
+    for file in (path, log):
+        shutil.copy(file, tmp_path / "killed" / file.name)
+    journal.close()
+    assert replayed(tmp_path / "killed" / path.name).to_snapshot() == history.to_snapshot()
 
 
 def test_the_story_says_how_long_the_replay_took_and_what_it_read(tmp_path) -> None:
