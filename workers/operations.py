@@ -346,12 +346,14 @@ def _hear(session: SessionState, timeout_s: float) -> Operation[None]:
 
 
 def _values(values: Values | None) -> list[wire.Value]:
+    if not isinstance(values or {}, Mapping):
+        raise InvalidArgumentError(f'values is {values!r}: give a mapping such as {{"loss": ("mean", 0.3)}}')
     found = []
     for name, told in (values or {}).items():
         try:
             op, value = told
             found.append(wire.Value(name, op, float(value)))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InvalidArgumentError(
                 f'values[{name!r}] is {told!r}: give how to reduce it and a number, as in ("mean", 0.3)'
             ) from None

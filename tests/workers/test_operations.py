@@ -153,10 +153,17 @@ def test_without_a_generation_there_is_no_rank() -> None:
         _ = session.membership
 
 
-@pytest.mark.parametrize("values", [{"x": 1.0}, {"x": ("mean",)}, {"x": ("mean", "high")}, {"x": ("mean", None)}])
+@pytest.mark.parametrize(
+    "values", [{"x": 1.0}, {"x": ("mean",)}, {"x": ("mean", "high")}, {"x": ("mean", None)}, {"x": ("sum", 10**400)}]
+)
 def test_values_are_checked_before_they_are_sent(session: Session, values: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=r"values\['x'\]"):
         next(operations.barrier(session, "meet", 1, values=values))
+
+
+def test_values_are_a_mapping(session: Session) -> None:
+    with pytest.raises(InvalidArgumentError, match="values is"):
+        next(operations.barrier(session, "meet", 1, values=[("loss", "mean", 1.0)]))  # type: ignore[arg-type]
 
 
 def test_the_loop_moves_with_every_request(session: Session) -> None:
