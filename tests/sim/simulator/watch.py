@@ -48,6 +48,8 @@ class Watch:
         self._issued: dict[tuple[int, str, int], dict[str, wire.Arrive]] = {}
         self._reforming: dict[tuple[str, int], dict[str, wire.Arrive]] = {}
         self._owner: dict[bytes, str] = {}
+        self._session: dict[bytes, int] = {}
+        """The session in which each connection's owner registered."""
         self._heard: dict[str, float] = {}
         self._running_s = 0.0
         self._stepped_at = 0.0
@@ -112,6 +114,7 @@ class Watch:
                     # Another process of that name is nobody from now on.
                     self._owner = {old: name for old, name in self._owner.items() if name != reply.worker_id}
                 self._owner[connection], self._pids[reply.worker_id] = reply.worker_id, pid
+                self._session[connection] = reply.session
         for record in effects.records:
             self.nobody_is_lost_who_was_heard(record)
             self.a_barrier_is_not_early(record)
@@ -126,6 +129,8 @@ class Watch:
     def _hear(self, event: Received) -> None:
         """Note what a request that was taken tells of its sender."""
         owner = self._owner.get(event.connection)
+        if type(event.message) is not wire.Hello and event.message.session != self._session.get(event.connection):
+            owner = None  # a late copy from an earlier session tells nothing of now
         if owner is not None:
             self._heard[owner] = self._running_s
         match event.message:
