@@ -48,6 +48,8 @@ class Watch:
         self._issued: dict[tuple[int, str, int], dict[str, wire.Arrive]] = {}
         self._reforming: dict[tuple[str, int], dict[str, wire.Arrive]] = {}
         self._owner: dict[bytes, str] = {}
+        self._registering: dict[str, int] = {}
+        """The process that asks for each name in this step; a report of its death may come in the same one."""
         self._session: dict[bytes, int] = {}
         """The session in which each connection's owner registered."""
         self._heard: dict[str, float] = {}
@@ -100,6 +102,7 @@ class Watch:
         gap, self._stepped_at = clock - self._stepped_at, clock
         if gap <= _LATE_S:
             self._running_s += gap
+        self._registering.clear()
         for event in batch:
             self._hear(event)
         registering = {
@@ -136,7 +139,9 @@ class Watch:
         match event.message:
             case wire.Deregister() if owner is not None:
                 self._gone.add(owner)
-            case wire.ReportLost(worker_id=name, pid=pid) if self._pids.get(name) == pid:
+            case wire.RegisterWorker(worker_id=name, pid=pid):
+                self._registering[name] = pid
+            case wire.ReportLost(worker_id=name, pid=pid) if pid in {self._pids.get(name), self._registering.get(name)}:
                 self._gone.add(name)
             case wire.Heartbeat(progress=progress) if owner is not None:
                 if progress > self._moved.get(owner, (0.0, -1))[1]:
