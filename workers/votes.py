@@ -57,6 +57,12 @@ class Votes:
         else:
             log.warning("the command %r is not known to this release and is ignored", command)
 
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The commands that the next commit point will vote for."""
+        with self._lock:
+            return frozenset(self._wanted)
+
     def ballot(self) -> Values:
         """Return what an arrival at a commit point carries; every rank carries the same names."""
         with self._lock:

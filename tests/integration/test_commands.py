@@ -83,7 +83,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def told(worker: Worker) -> set[str]:
     """What it has been commanded and not yet carried out."""
-    return set(worker.session.votes._wanted)
+    return set(worker.session.votes.wanted)
 
 
 def test_one_rank_is_told_to_stop_and_all_stop_behind_the_same_commit_point(

@@ -6,7 +6,6 @@ It decides who dies and when, from its plan's seed; how a worker behaves is `wor
 from __future__ import annotations
 
 import heapq
-import itertools
 import signal
 import time
 import uuid
@@ -116,6 +115,7 @@ class Fleet:
             due, index = heapq.heappop(self._dues)
             berth = self._berths[index]
             if due == berth.due:
+                berth.due = _NEVER  # this entry is used up: the same time again has to be a new one
                 self._tend(berth, now)
         wait_s = max(0.0, min(self._next_due() - now, patience_s))
         ready = self._poller.poll(int(wait_s * 1000) + 1)
@@ -298,9 +298,9 @@ def run_fleet(
     commits, taken = 0, False
     try:
         with Fleet(plan, coordinator_url) as fleet:
-            for _ in itertools.count():
+            while not (stopping or fleet.ended):
                 now = time.monotonic()
-                if stopping or fleet.ended or (duration_s and now - began >= duration_s):
+                if duration_s and now - began >= duration_s:
                     break
                 fleet.turn()
                 if now - reported >= _REPORT_S:
