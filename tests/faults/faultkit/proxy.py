@@ -96,7 +96,8 @@ class TcpProxy:
         self.port = 0
         self._rewrite = rewrite
         self._open: set[TransportSocket] = set()
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._flows: dict[str, asyncio.Event] = {}
         self._thread = threading.Thread(target=self._loop.run_forever, name="tcp-proxy", daemon=True)
@@ -148,13 +149,25 @@ class TcpProxy:
     async def _listen(self) -> None:
         self._flows = self._flows or {name: asyncio.Event() for name in ("up", "down")}
         await self._gate((), flowing=True)
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=2048)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=2048)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            near, _ = listener.accept()
+            near.setblocking(False)
+            # The set keeps each connection's task alive, and knows whom to cut.
+            serving = asyncio.create_task(self._serve(near))
+            self._serving.add(serving)
+            serving.add_done_callback(self._serving.discard)
 
     async def _close_listener(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     async def _gate(self, directions: tuple[str, ...], *, flowing: bool) -> None:
         for name in directions or tuple(self._flows):
@@ -170,25 +183,23 @@ class TcpProxy:
             with contextlib.suppress(OSError):
                 # No goodbye: the peer sees RST, as from a host that was restarted or a firewall that forgot.
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        for task in self._tasks():
+        serving = list(self._serving)
+        # A task that is cancelled before its first step would leave its socket open.
+        await asyncio.sleep(0)
+        for task in serving:
             task.cancel()
-        await asyncio.gather(*self._tasks(), return_exceptions=True)
+        await asyncio.gather(*serving, return_exceptions=True)
         return connections
 
     async def _end(self) -> None:
         await self._close_listener()
         await self._reset()
 
-    def _tasks(self) -> list[asyncio.Task[Any]]:
-        return [task for task in asyncio.all_tasks() if task.get_name() == "tcp-proxy-connection"]
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.set_name("tcp-proxy-connection")
+    async def _serve(self, near: socket.socket) -> None:
         number, self.connections = self.connections, self.connections + 1
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        with contextlib.suppress(OSError, asyncio.CancelledError), near:
             async with contextlib.AsyncExitStack() as stack:
+                reader, writer = await asyncio.open_connection(sock=near)
                 self._keep(stack, writer)
                 if self.half_open:
                     await asyncio.Event().wait()
