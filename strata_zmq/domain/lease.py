@@ -33,10 +33,6 @@ class Lease:
         """Return the lease as renewed at `now`; a late message never shortens it."""
         return Lease(max(self.expires_at, now + self.duration), self.duration)
 
-    def expired(self, now: float) -> bool:
-        """Return whether the right has ended at `now`; its last moment is excluded."""
-        return now >= self.expires_at
-
     @property
     def commit_deadline(self) -> float:
         """The time after which the holder must not commit: two thirds of the way from renewal to expiry.

@@ -16,31 +16,13 @@ from strata_zmq.domain.names import SAMPLES_MAX, SHARDS_MAX, check_not_negative,
 from strata_zmq.errors import InvalidArgumentError, StaleGenerationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-__all__ = ["Certificate", "Commit", "EpochLedger", "Range", "Share"]
+__all__ = ["Certificate", "EpochLedger", "Share"]
 
 _CHECKSUM_MAX = 2**64 - 1
-
-
-class Range(NamedTuple):
-    """Samples [start, stop) of `shard`, as offsets within the shard."""
-
-    shard: int
-    start: int
-    stop: int
-
-
-class Commit(NamedTuple):
-    """A range that `worker` has seen, with the checksum of the sample ids in it."""
-
-    shard: int
-    start: int
-    stop: int
-    checksum: int
-    worker: str
 
 
 class Share(NamedTuple):
@@ -52,16 +34,15 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What one epoch's committed history adds up to, in all and for each worker."""
+    """What one epoch's committed history adds up to, in all and for each worker.
+
+    Every sample was seen once exactly when `samples` is `total_samples` and `checksum` the dataset's.
+    """
 
     total_samples: int
     samples: int
     checksum: int
     by_worker: dict[str, Share]
-
-    def exactly_once(self, dataset_checksum: int) -> bool:
-        """Return whether every sample was seen once: the count and the checksum are those of the dataset."""
-        return self.samples == self.total_samples and self.checksum == dataset_checksum
 
 
 _NOTHING = Share(0, 0)
@@ -104,18 +85,24 @@ class EpochLedger:
         """Return the offset within `shard` from which samples are left."""
         return self._cursors.item(self._existing(shard))
 
-    def rest_of(self, shard: int) -> Range | None:
-        """Return the part of `shard` that is not committed, None if there is none."""
-        start, stop = self.cursor(shard), int(self._sizes[shard])
-        return Range(shard, start, stop) if start < stop else None
-
     def remaining(self) -> NDArray[np.int64]:
         """Return how many samples are left in each shard."""
         return self._sizes - self._cursors
 
     def check(self, shard: int, start: int, stop: int, checksum: int, worker: str) -> None:
         """Raise what `advance` would raise, and change nothing."""
-        self._checked(Commit(shard, start, stop, checksum, worker), self.cursor(shard))
+        cursor, size = self.cursor(shard), self._sizes.item(shard)
+        if not 0 <= start < stop <= size:
+            raise InvalidArgumentError(
+                f"worker {worker!r} sent samples [{start}, {stop}) of shard {shard}, which has {size}: "
+                f"need 0 <= start < stop <= {size}"
+            )
+        check_not_negative("checksum", checksum, _CHECKSUM_MAX)
+        sent = f"worker {worker!r} sent samples [{start}, {stop}) of shard {shard}, committed up to {cursor}"
+        if start < cursor:
+            raise StaleGenerationError(f"{sent}: go back to the last commit point and ask for the shard again")
+        if start > cursor:
+            raise InvalidArgumentError(f"{sent}: nothing may be skipped, start at {cursor}")
 
     def advance(self, shard: int, start: int, stop: int, checksum: int, worker: str) -> None:
         """Commit samples [start, stop) of `shard`, whose mixed ids add up to `checksum`, as seen by `worker`.
@@ -123,24 +110,11 @@ class EpochLedger:
         Raises StaleGenerationError if some of them are committed already, InvalidArgumentError if they are empty,
         outside the shard or leave a gap behind the cursor. The ledger is then as it was.
         """
-        commit = Commit(shard, start, stop, checksum, worker)
-        self._cursors[shard] = self._checked(commit, self.cursor(shard))
-        self._add(commit)
-
-    def advance_all(self, commits: Iterable[Commit]) -> None:
-        """Commit all ranges or, when one of them raises what `advance` raises, none.
-
-        Several ranges of one shard have to follow one another.
-        """
-        commits = list(commits)
-        cursors: dict[int, int] = {}
-        for commit in commits:
-            before = cursors[commit.shard] if commit.shard in cursors else self.cursor(commit.shard)
-            cursors[commit.shard] = self._checked(commit, before)
-        for shard, cursor in cursors.items():
-            self._cursors[shard] = cursor
-        for commit in commits:
-            self._add(commit)
+        self.check(shard, start, stop, checksum, worker)
+        self._cursors[shard] = stop
+        samples, seen = self._shares.get(worker, _NOTHING)
+        self._shares[worker] = Share(samples + stop - start, (seen + checksum) % 2**64)
+        self._committed += stop - start
 
     def certificate(self) -> Certificate:
         """Return what is committed so far, in all and for each worker."""
@@ -187,35 +161,12 @@ class EpochLedger:
             )
         return ledger
 
-    def _add(self, commit: Commit) -> None:
-        samples, checksum = self._shares.get(commit.worker, _NOTHING)
-        size = commit.stop - commit.start
-        self._shares[commit.worker] = Share(samples + size, (checksum + commit.checksum) % 2**64)
-        self._committed += size
-
     def _existing(self, shard: int) -> int:
         if not 0 <= shard < self._sizes.size:
             raise InvalidArgumentError(
                 f"shard is {shard}, this epoch has shards 0 to {self.num_shards - 1}: send one of those"
             )
         return shard
-
-    def _checked(self, commit: Commit, cursor: int) -> int:
-        """Return the cursor after `commit`, which has to start at `cursor`."""
-        shard, start, stop, checksum, worker = commit
-        size = self._sizes.item(shard)
-        if not 0 <= start < stop <= size:
-            raise InvalidArgumentError(
-                f"worker {worker!r} sent samples [{start}, {stop}) of shard {shard}, which has {size}: "
-                f"need 0 <= start < stop <= {size}"
-            )
-        check_not_negative("checksum", checksum, _CHECKSUM_MAX)
-        sent = f"worker {worker!r} sent samples [{start}, {stop}) of shard {shard}, committed up to {cursor}"
-        if start < cursor:
-            raise StaleGenerationError(f"{sent}: go back to the last commit point and ask for the shard again")
-        if start > cursor:
-            raise InvalidArgumentError(f"{sent}: nothing may be skipped, start at {cursor}")
-        return stop
 
 
 def _expanded(runs: list[int], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
