@@ -23,7 +23,8 @@ from .formatting import number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .model import Better, Figure, Report, Row
+    from .figures import Better, Figure
+    from .model import Report, Row
 
 __all__ = ["TOLERANCE", "Baseline", "compare", "default_path", "load", "save"]
 

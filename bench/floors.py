@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .model import Better, Figure, PeerFigure
+    from .figures import Better, Figure, PeerFigure
 
 __all__ = ["Absolute", "Condition", "Evidence", "Extra", "Floor", "ToLimit", "ToPeer", "Verdict", "Where"]
 

@@ -6,7 +6,8 @@ from math import floor, log10
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .model import Figure, PeerFigure, Row
+    from .figures import Figure, PeerFigure
+    from .model import Row
 
 __all__ = ["cost", "interval", "number", "ratio", "verdict"]
 

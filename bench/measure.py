@@ -12,8 +12,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from .environment import StealMeter
+from .figures import Figure, PeerFigure
 from .floors import Evidence, Verdict
-from .model import Absent, Case, Contender, Figure, Measure, PeerFigure, Row, Sample
+from .model import Absent, Case, Contender, Measure, Row, Sample
 from .statistics import P99_MIN, figure, relative_spread
 
 if TYPE_CHECKING:

@@ -1,34 +1,30 @@
-"""Owns the words of a benchmark: sample, contender, case, suite, floor and row; measures nothing and prints nothing."""
+"""Owns the words of a benchmark: sample, contender, case, suite and row; measures nothing and prints nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from .figures import Better, Figure, PeerFigure
     from .floors import Floor
 
 __all__ = [
     "Absent",
-    "Better",
     "Case",
     "Contender",
     "Failure",
-    "Figure",
     "Measure",
-    "PeerFigure",
     "Report",
     "Row",
     "Sample",
     "Settings",
     "Suite",
 ]
-
-Better = Literal["higher", "lower"]
 
 
 class Absent(Exception):  # noqa: N818 - a state of the machine, not a mistake
@@ -113,29 +109,6 @@ class Suite:
     name: str
     question: str
     cases: Callable[[Settings], Iterator[Case]]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A median with its interval; `values` are the rounds behind it, in order."""
-
-    median: float
-    low: float
-    high: float
-    coverage: float
-    values: tuple[float, ...]
-    p99: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PeerFigure:
-    """One contender's figure in a row, with what it cost and the extras' medians."""
-
-    name: str
-    figure: Figure
-    wall_s: float
-    cpu_s: float | None
-    extras: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

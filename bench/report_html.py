@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from .model import Figure, PeerFigure, Report, Row
+    from .figures import Figure, PeerFigure
+    from .model import Report, Row
 
 __all__ = ["as_html", "write_html"]
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .model import Figure, PeerFigure, Report, Row
+    from .figures import Figure, PeerFigure
+    from .model import Report, Row
 
 __all__ = ["as_json", "write_json"]
 

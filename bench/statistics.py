@@ -13,7 +13,7 @@ from math import ceil, comb
 from statistics import median
 from typing import TYPE_CHECKING
 
-from .model import Figure
+from .figures import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

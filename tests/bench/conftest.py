@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from strata_zmq.bench.model import Absent, Better, Contender, Measure, PeerFigure, Report, Row, Sample
+from strata_zmq.bench.figures import Better, PeerFigure
+from strata_zmq.bench.model import Absent, Contender, Measure, Report, Row, Sample
 from strata_zmq.bench.statistics import figure
 
 Rows = Callable[..., Row]

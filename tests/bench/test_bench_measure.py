@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from strata_zmq.bench.figures import Better
 from strata_zmq.bench.floors import Absolute, Condition, Extra, Floor, ToLimit, ToPeer, Where
 from strata_zmq.bench.measure import run_case
-from strata_zmq.bench.model import Absent, Better, Case, Contender, Row, Settings, Suite
+from strata_zmq.bench.model import Absent, Case, Contender, Row, Settings, Suite
 from strata_zmq.bench.progress import progress
 from strata_zmq.bench.runner import run
 
