@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from strata_zmq.domain.names import check_dataset
+from strata_zmq.domain.shuffle import num_shards
 from strata_zmq.errors import (
     AlreadyExistsError,
     DeadlineExceededError,
@@ -27,9 +28,13 @@ from .records import DatasetAdded, EpochBegan
 from .rendezvous import Rendezvous
 from .world import Parked, Session, World
 
-__all__ = ["DATASETS_MAX", "Datasets"]
+__all__ = ["DATASETS_MAX", "SHARDS_MAX", "Datasets"]
 
 DATASETS_MAX = 1000
+SHARDS_MAX = 1_000_000
+"""Shards of all datasets together. Each takes some 60 bytes for good, and twice that while a snapshot is written: so
+many leave a coordinator of a thousand workers below 300 MB, and a change of the membership below half a second.
+"""
 
 
 class Datasets:
@@ -58,6 +63,7 @@ class Datasets:
         if known is None:
             if len(datasets) >= DATASETS_MAX:
                 raise ResourceExhaustedError(f"{DATASETS_MAX} datasets are registered, which is the limit")
+            _check_room(request, sum(dataset.shards for dataset in datasets.values()))
             self._world.record(
                 DatasetAdded(
                     dataset_id=request.dataset_id,
@@ -172,6 +178,22 @@ class Datasets:
             known = ", ".join(sorted(datasets)[:20]) or "none"
             raise NotFoundError(f"dataset_id {dataset_id!r} is not registered (registered: {known}): register it first")
         return datasets[dataset_id]
+
+
+def _check_room(request: RegisterDataset, taken: int) -> None:
+    """Refuse a dataset whose shards are too many beside those of the others."""
+    total, left = request.total_samples, SHARDS_MAX - taken
+    shards = num_shards(total, request.shard_size)
+    if shards > left:
+        way_out = (
+            f"use a shard_size of at least {-(-total // left)}"
+            if left > 0
+            else "begin a new journal, and register the others with a larger shard_size"
+        )
+        raise ResourceExhaustedError(
+            f"shard_size {request.shard_size} cuts {total} samples of {request.dataset_id!r} into {shards} shards; all "
+            f"datasets together may have {SHARDS_MAX}, and {taken} are registered: {way_out}"
+        )
 
 
 def _check_same(added: DatasetAdded, request: RegisterDataset) -> None:

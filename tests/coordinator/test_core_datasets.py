@@ -72,6 +72,25 @@ def test_datasets_are_limited_in_number(job, monkeypatch) -> None:
     register(job, dataset_id="a").got(wire.DatasetRegistered)
 
 
+def test_all_datasets_together_have_a_limit_of_shards_and_the_error_tells_what_would_fit(job, monkeypatch) -> None:
+    """Their number alone bounds no memory: a coordinator keeps every shard of every dataset."""
+    monkeypatch.setattr(datasets, "SHARDS_MAX", 25)
+    register(job, dataset_id="a", total_samples=100, shard_size=5).got(wire.DatasetRegistered)
+    error = register(job, dataset_id="b", total_samples=100, shard_size=10)
+    error.refused("resource_exhausted", "shard_size 10", "'b'", "10 shards", "25", "20 are", "at least 20")
+    register(job, dataset_id="b", total_samples=100, shard_size=20).got(wire.DatasetRegistered)
+    full = register(job, dataset_id="c", total_samples=1, shard_size=1)
+    full.refused("resource_exhausted", "25", "a larger shard_size")
+    register(job, dataset_id="a", total_samples=100, shard_size=5).got(wire.DatasetRegistered)
+    assert sum(dataset.shards for dataset in job.history.datasets.values()) == 25
+
+
+def test_one_dataset_may_have_all_the_shards_that_a_coordinator_keeps(job) -> None:
+    register(job, dataset_id="a", total_samples=10**6, shard_size=1).got(wire.DatasetRegistered)
+    register(job, dataset_id="b", total_samples=10**6, shard_size=1).refused("resource_exhausted", "1000000")
+    assert sum(dataset.shards for dataset in job.history.datasets.values()) == 10**6
+
+
 def test_members_own_all_shards_and_each_shard_once(trio) -> None:
     job, *workers = trio
     job.dataset(total=1000, shard_size=10)
