@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from strata_zmq.errors import InvalidArgumentError, StrataError
+from strata_zmq.errors import StrataError
+from strata_zmq.startup import announce, log_to_stderr
 
 from .config import CoordinatorConfig
 from .recover import recover as repair
@@ -64,11 +62,7 @@ def run(
     if recover:
         _recover(Path(journal))
         return
-    level = os.environ.get("STRATA_LOG", "info").upper()
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        level=level if level in {"DEBUG", "INFO", "WARNING", "ERROR"} else "INFO",
-    )
+    log_to_stderr()
     config = CoordinatorConfig(
         control=control,
         broadcast=broadcast,
@@ -86,7 +80,11 @@ def run(
         keep_count=keep_count,
         curve_keys=curve_keys,
     )
-    raise typer.Exit(serve(config, on_ready=lambda server: _announce(server, ready_fd)))
+
+    def on_ready(server: Server) -> None:
+        announce(ready_fd, control=server.control_endpoint, broadcast=server.broadcast_endpoint)
+
+    raise typer.Exit(serve(config, on_ready=on_ready))
 
 
 def _recover(journal: Path) -> None:
@@ -108,17 +106,6 @@ def _recover(journal: Path) -> None:
             "that are running anew, so that they restore a checkpoint: their models have seen what was lost."
         )
     typer.echo("Start the coordinator as before.")
-
-
-def _announce(server: Server, ready_fd: int) -> None:
-    if ready_fd < 0:
-        return
-    line = json.dumps({"control": server.control_endpoint, "broadcast": server.broadcast_endpoint, "pid": os.getpid()})
-    try:
-        with os.fdopen(ready_fd, "w") as ready:
-            ready.write(line + "\n")
-    except OSError as error:
-        raise InvalidArgumentError(f"ready_fd {ready_fd} cannot be written: {error.strerror}") from None
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ decides nothing about when a checkpoint is complete.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -26,6 +25,7 @@ from strata_zmq.domain.credit import CreditGrantor
 from strata_zmq.errors import InvalidArgumentError, NotFoundError, ProtocolError, ResourceExhaustedError, StrataError
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol import stream
+from strata_zmq.startup import announce, log_to_stderr
 from strata_zmq.storage import open_storage
 from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
 from strata_zmq.transport.endpoints import ipc_path
@@ -337,35 +337,18 @@ def _pidfd(pid: int) -> int | None:
 
 def main(argv: list[str]) -> int:
     """Run a storage writer until SIGINT, SIGTERM or the end of its supervisor; returns the exit status."""
-    level = os.environ.get("STRATA_LOG", "info").upper()
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        level=level if level in {"DEBUG", "INFO", "WARNING", "ERROR"} else "INFO",
-    )
+    log_to_stderr()
     config = parse_options(argv)
     writer = StorageWriter(config)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: writer.stop())
-    _announce(writer)
+    info = writer.info
+    announce(
+        config.ready_fd,
+        writer_id=info.writer_id,
+        data=info.data_endpoint,
+        control=info.control_endpoint,
+        fd_path=info.fd_path,
+    )
     writer.serve()
     return 0
-
-
-def _announce(writer: StorageWriter) -> None:
-    if writer.config.ready_fd < 0:
-        return
-    info = writer.info
-    line = json.dumps(
-        {
-            "writer_id": info.writer_id,
-            "data": info.data_endpoint,
-            "control": info.control_endpoint,
-            "fd_path": info.fd_path,
-            "pid": os.getpid(),
-        }
-    )
-    try:
-        with os.fdopen(writer.config.ready_fd, "w") as ready:
-            ready.write(line + "\n")
-    except OSError as error:
-        raise InvalidArgumentError(f"--ready-fd {writer.config.ready_fd} cannot be written: {error.strerror}") from None

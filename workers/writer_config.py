@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 from dataclasses import dataclass
-from typing import NoReturn
 
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_name, check_seconds
 from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.startup import Parser, add_coordinator
 from strata_zmq.transport.endpoints import ipc_path, parse_endpoint
 
 __all__ = ["WriterConfig", "parse_options"]
@@ -82,20 +81,10 @@ class WriterConfig:
         return "tcp://127.0.0.1:0"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidArgumentError(f"{message} ({self.prog} --help)")
-
-
 def parse_options(argv: list[str]) -> WriterConfig:
     """Return the configuration that a command line and the environment ask for; InvalidArgumentError otherwise."""
-    parser = _Parser(prog="strata writer", description="Take checkpoint chunks from workers and make them durable.")
-    parser.add_argument(
-        *("--coordinator", "--coordinator-url"),
-        dest="coordinator_url",
-        default=os.environ.get("COORDINATOR_URL", "localhost:50051"),
-        help="host:port or ipc:///path (default: COORDINATOR_URL, or localhost:50051)",
-    )
+    parser = Parser(prog="strata writer", description="Take checkpoint chunks from workers and make them durable.")
+    add_coordinator(parser)
     parser.add_argument(
         "--path", default=os.environ.get("STRATA_CHECKPOINT_PATH", ""), help="the folder for checkpoints"
     )

@@ -121,7 +121,7 @@ def test_a_second_coordinator_of_one_job_is_refused_and_the_first_serves_on(star
         (["--job", "two words"], "job 'two words'"),
         (["--job", "j" * 129], "the limit is 128"),
         (["--curve-keys", "/nowhere"], "cannot be read"),
-        (["--ready-fd", "99"], "ready_fd 99"),
+        (["--ready-fd", "99"], "--ready-fd 99"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -5,16 +5,11 @@ Owns its options and signals; never knows who supervises it.
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
-import os
 import signal
-from typing import NoReturn
 
 import zmq
 
-from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.startup import Parser, add_coordinator, announce, log_to_stderr
 from strata_zmq.transport.curve import CurveKeys
 from strata_zmq.transport.endpoints import parse_endpoint
 from strata_zmq.transport.sockets import raise_file_limit
@@ -26,26 +21,17 @@ __all__ = ["main"]
 _FILES = 2048
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidArgumentError(f"{message} ({self.prog} --help)")
-
-
 def main(argv: list[str]) -> int:
     """Serve until SIGINT or SIGTERM; returns 0, or raises the error with which the coordinator refused the relay."""
-    parser = _Parser(prog="relay", description="Speak to the coordinator once for the workers of this host.")
+    parser = Parser(prog="relay", description="Speak to the coordinator once for the workers of this host.")
     parser.add_argument(
         "--listen", action="append", required=True, help="where a host's workers connect, ipc:///path; again for more"
     )
-    parser.add_argument("--coordinator-url", default=os.environ.get("COORDINATOR_URL", "localhost:50051"))
+    add_coordinator(parser)
     parser.add_argument("--job", default="", help="refuse to speak to the coordinator of another job")
     parser.add_argument("--ready-fd", type=int, default=-1, help="write one JSON line here when serving")
     options = parser.parse_args(argv)
-    level = os.environ.get("STRATA_LOG", "info").upper()
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        level=level if level in {"DEBUG", "INFO", "WARNING", "ERROR"} else "INFO",
-    )
+    log_to_stderr()
     raise_file_limit(_FILES)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 2 * len(options.listen) + 16)
@@ -63,18 +49,8 @@ def main(argv: list[str]) -> int:
             )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: relays.stop())
-        relays.serve(lambda: _announce(options.ready_fd, relays.endpoints))
+        relays.serve(lambda: announce(options.ready_fd, listen=relays.endpoints))
     finally:
         relays.close()
         context.term()
     return 0
-
-
-def _announce(ready_fd: int, endpoints: list[str]) -> None:
-    if ready_fd < 0:
-        return
-    try:
-        with os.fdopen(ready_fd, "w") as ready:
-            ready.write(json.dumps({"listen": endpoints, "pid": os.getpid()}) + "\n")
-    except OSError as error:
-        raise InvalidArgumentError(f"--ready-fd {ready_fd} cannot be written: {error.strerror}") from None

@@ -7,7 +7,6 @@ waits, so that a connection can be seen to work.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -15,26 +14,15 @@ import threading
 from typing import NoReturn
 
 from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.startup import Parser, add_coordinator, log_to_stderr
 
 __all__ = ["main"]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidArgumentError(f"{message} ({self.prog} --help)")
-
-
 def main(argv: list[str]) -> int:
     """Run the command; returns 0 after an interrupt. With a script this process becomes the script."""
-    parser = _Parser(
-        prog="strata worker", description="Run SCRIPT as one worker of a job, or stay registered and idle."
-    )
-    parser.add_argument(
-        *("--coordinator", "--coordinator-url"),
-        dest="coordinator_url",
-        default=os.environ.get("COORDINATOR_URL", "localhost:50051"),
-        help="host:port or ipc:///path (default: COORDINATOR_URL, or localhost:50051)",
-    )
+    parser = Parser(prog="strata worker", description="Run SCRIPT as one worker of a job, or stay registered and idle.")
+    add_coordinator(parser)
     parser.add_argument(
         "--worker-id", default=os.environ.get("WORKER_ID", ""), help="default: host name and process id"
     )
@@ -61,7 +49,7 @@ def _become(options: argparse.Namespace) -> NoReturn:
 def _idle(url: str, worker_id: str, timeout_s: float) -> int:
     from strata_zmq.workers.session import WorkerIdentity, WorkerSession
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    log_to_stderr()
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())

@@ -1,0 +1,59 @@
+"""How a server process of the package starts: its options, its log, and the line that says it serves.
+
+It knows no process in particular: each has options and endpoints of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from typing import NoReturn
+
+from strata_zmq.errors import InvalidArgumentError
+
+__all__ = ["Parser", "add_coordinator", "announce", "log_to_stderr"]
+
+_LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR"}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises InvalidArgumentError for a mistake, where argparse would print its usage and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong, with the way to the help."""
+        raise InvalidArgumentError(f"{message} ({self.prog} --help)")
+
+
+def add_coordinator(parser: argparse.ArgumentParser) -> None:
+    """Let `parser` take the coordinator's address as `coordinator_url`."""
+    parser.add_argument(
+        *("--coordinator", "--coordinator-url"),
+        dest="coordinator_url",
+        default=os.environ.get("COORDINATOR_URL", "localhost:50051"),
+        help="host:port or ipc:///path (default: COORDINATOR_URL, or localhost:50051)",
+    )
+
+
+def log_to_stderr() -> None:
+    """Log to standard error from the level that STRATA_LOG names, "info" without one."""
+    level = os.environ.get("STRATA_LOG", "info").upper()
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        level=level if level in _LEVELS else "INFO",
+    )
+
+
+def announce(ready_fd: int, **facts: str | list[str]) -> None:
+    """Write `facts` and this process's pid as one JSON line to the descriptor `ready_fd` and close it; none below 0.
+
+    InvalidArgumentError if it cannot be written.
+    """
+    if ready_fd < 0:
+        return
+    try:
+        with os.fdopen(ready_fd, "w") as ready:
+            ready.write(json.dumps({**facts, "pid": os.getpid()}) + "\n")
+    except OSError as error:
+        raise InvalidArgumentError(f"--ready-fd {ready_fd} cannot be written: {error.strerror}") from None
