@@ -7,7 +7,7 @@ in the journal, or it was not decided.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -241,6 +241,27 @@ class Job:
             first + start, first + stop, added.total_samples, shuffle=added.shuffle, seed=added.seed, epoch=epoch
         )
         return wire.SeenRange(dataset_id, epoch, shard, start, stop, checksum(np.asarray(ids)).to_bytes(8, "little"))
+
+    @staticmethod
+    def opened(workers: Iterable[Client], step: int = 10) -> str:
+        """Have all workers begin a checkpoint; returns its id, which is the same for all."""
+        (name,) = {worker.begin(step).got(wire.CheckpointOpened).checkpoint_id for worker in workers}
+        return name
+
+    @staticmethod
+    def all_durable(workers: Sequence[Client], step: int = 10) -> str:
+        """Have all workers begin a checkpoint and store their bytes; returns its id."""
+        name = Job.opened(workers, step)
+        for worker in workers:
+            worker.durable(name)
+        return name
+
+    @staticmethod
+    def summary(name: str, step: int = 10) -> wire.CheckpointSummary:
+        """What a writer says of a checkpoint in its store."""
+        return wire.CheckpointSummary(
+            checkpoint_id=name, step=step, epoch=0, size_bytes=300, created_at=1.0, world_size=3
+        )
 
     def status(self) -> wire.Status:
         return self.client().ask(wire.GetStatus()).got(wire.Status)

@@ -7,17 +7,6 @@ import pytest
 from strata_zmq.protocol import messages as wire
 
 
-def summary(name: str, step: int = 10, **fields) -> wire.CheckpointSummary:
-    given = {"epoch": 0, "size_bytes": 300, "created_at": 1.0, "world_size": 3, **fields}
-    return wire.CheckpointSummary(checkpoint_id=name, step=step, **given)
-
-
-def opened(workers, step: int = 10) -> str:
-    """Have all workers begin; returns the id, which is the same for all."""
-    (name,) = {worker.begin(step).got(wire.CheckpointOpened).checkpoint_id for worker in workers}
-    return name
-
-
 def test_every_rank_is_given_the_same_checkpoint_and_its_own_rank(saving) -> None:
     job, workers, _ = saving
     told = [worker.begin().got(wire.CheckpointOpened) for worker in workers]
@@ -35,7 +24,7 @@ def test_without_a_storage_writer_a_save_is_refused_with_the_way_out(trio) -> No
 
 def test_a_checkpoint_is_committed_only_when_every_rank_is_durable(saving) -> None:
     job, workers, writer = saving
-    name = opened(workers)
+    name = job.opened(workers)
     waiting = [worker.durable(name) for worker in workers[:2]]
     assert writer.asked_to_commit() is None
     waiting.append(workers[2].durable(name))
@@ -45,7 +34,7 @@ def test_a_checkpoint_is_committed_only_when_every_rank_is_durable(saving) -> No
     assert order.term == job.history.term
     assert all(call.waits for call in waiting)
 
-    writer.confirm(summary(name)).got(wire.Done)
+    writer.confirm(job.summary(name)).got(wire.Done)
 
     assert [call.got(wire.CheckpointDurable).checkpoint_id for call in waiting] == [name] * 3
     assert [one.checkpoint_id for one in job.status().checkpoints] == [name]
@@ -58,7 +47,7 @@ def test_a_manifest_carries_the_data_position_of_its_commit_point(saving) -> Non
     job.dataset()
     for worker in workers:
         worker.commit(job.seen(worker.shards().shards[0], 0, 4))
-    name = opened(workers)
+    name = job.opened(workers)
     for worker in workers:
         worker.commit(job.seen(worker.shards().shards[0], 4, 6))
         worker.durable(name)
@@ -69,37 +58,31 @@ def test_a_manifest_carries_the_data_position_of_its_commit_point(saving) -> Non
 
 def test_a_rank_that_arrives_again_is_counted_once_and_answered_on_its_last_question(saving) -> None:
     job, workers, writer = saving
-    name = opened(workers)
+    name = job.opened(workers)
     first = workers[0].durable(name)
     again = workers[0].durable(name, digest="other")
     assert len([record for record in job.records if type(record).__name__ == "RankArrived"]) == 1
     for worker in workers[1:]:
         worker.durable(name)
     assert writer.asked_to_commit().ranks[0].digest == "digest"
-    writer.confirm(summary(name))
+    writer.confirm(job.summary(name))
     again.got(wire.CheckpointDurable)
     assert first.waits
 
 
 def test_a_rank_that_missed_the_answer_gets_it_when_it_asks_again(saving) -> None:
-    _, workers, writer = saving
-    name = opened(workers)
-    for worker in workers:
-        worker.durable(name)
-    writer.confirm(summary(name))
+    job, workers, writer = saving
+    name = job.all_durable(workers)
+    writer.confirm(job.summary(name))
     assert workers[0].durable(name).got(wire.CheckpointDurable).checkpoint_id == name
 
 
 def test_a_rank_that_missed_the_answer_gets_it_although_the_checkpoint_was_retired_since(saving) -> None:
     job, workers, writer = saving
-    name = opened(workers)
-    for worker in workers:
-        worker.durable(name)
-    writer.confirm(summary(name))
-    later = opened(workers, step=11)
-    for worker in workers:
-        worker.durable(later)
-    writer.confirm(summary(later, 11), later)
+    name = job.all_durable(workers)
+    writer.confirm(job.summary(name))
+    later = job.all_durable(workers, step=11)
+    writer.confirm(job.summary(later, 11), later)
     assert [one.checkpoint_id for one in job.status().checkpoints] == [later]
     workers[0].durable(name).got(wire.CheckpointDurable)
 
@@ -108,21 +91,17 @@ def test_a_confirmation_that_comes_again_late_does_not_bring_a_retired_checkpoin
     job, workers, writer = saving
     names = []
     for step in (10, 11):
-        names.append(opened(workers, step))
-        for worker in workers:
-            worker.durable(names[-1])
-        writer.confirm(summary(names[-1], step), names[-1])
-    writer.confirm(summary(names[0], 10), names[0]).got(wire.Done)
+        names.append(job.all_durable(workers, step))
+        writer.confirm(job.summary(names[-1], step), names[-1])
+    writer.confirm(job.summary(names[0], 10), names[0]).got(wire.Done)
     assert [one.checkpoint_id for one in job.status().checkpoints] == [names[1]]
     assert job.status().counters["checkpoints_committed"] == 2
 
 
 def test_the_same_step_of_one_generation_is_saved_once(saving) -> None:
-    _, workers, writer = saving
-    name = opened(workers)
-    for worker in workers:
-        worker.durable(name)
-    writer.confirm(summary(name))
+    job, workers, writer = saving
+    name = job.all_durable(workers)
+    writer.confirm(job.summary(name))
     workers[0].begin().refused("already_exists", "step 10", "save another step")
 
 
@@ -130,10 +109,8 @@ def test_retention_is_what_the_writer_says_that_head_reaches(saving) -> None:
     job, workers, writer = saving
     names = []
     for step in (1, 2, 3):
-        names.append(opened(workers, step))
-        for worker in workers:
-            worker.durable(names[-1])
-        writer.confirm(summary(names[-1], step), *names[-2:])
+        names.append(job.all_durable(workers, step))
+        writer.confirm(job.summary(names[-1], step), *names[-2:])
     assert [one.step for one in job.status().checkpoints] == [3, 2]
     listed = job.client().ask(wire.LatestCheckpoint(limit=1)).got(wire.CheckpointTaken)
     assert [one.step for one in listed.checkpoints] == [3]
@@ -142,9 +119,7 @@ def test_retention_is_what_the_writer_says_that_head_reaches(saving) -> None:
 def test_another_writer_is_asked_when_the_first_is_lost(saving) -> None:
     job, workers, _first = saving
     other = job.writer("other")
-    name = opened(workers)
-    for worker in workers:
-        worker.durable(name)
+    name = job.all_durable(workers)
     for _ in range(2):
         job.wait(4.0)
         other.heartbeat()
@@ -152,15 +127,14 @@ def test_another_writer_is_asked_when_the_first_is_lost(saving) -> None:
             worker.heartbeat()
     assert job.status().writers == ["other"]
     assert other.asked_to_commit().checkpoint_id == name
-    other.confirm(summary(name)).got(wire.Done)
+    other.confirm(job.summary(name)).got(wire.Done)
 
 
 def test_another_writer_is_asked_when_the_first_is_silent_and_then_the_first_again(make_job) -> None:
     job = make_job(commit_retry_s=2.0)
     (worker,) = job.workers("w0")
     writers = {name: job.writer(name) for name in ("a", "b")}
-    name = opened([worker])
-    worker.durable(name)
+    name = job.all_durable([worker])
     asked = []
     for _ in range(3):
         asked += [key for key, writer in writers.items() if writer.asked_to_commit()]
@@ -172,7 +146,7 @@ def test_another_writer_is_asked_when_the_first_is_silent_and_then_the_first_aga
 
 def test_a_commit_waits_for_a_writer_to_come(saving) -> None:
     job, workers, _ = saving
-    name = opened(workers)
+    name = job.opened(workers)
     for _ in range(2):
         job.wait(4.0)
         for worker in workers:
@@ -185,9 +159,7 @@ def test_a_commit_waits_for_a_writer_to_come(saving) -> None:
 
 def test_a_commit_is_asked_for_again_after_a_restart(saving) -> None:
     job, workers, writer = saving
-    name = opened(workers)
-    for worker in workers:
-        worker.durable(name)
+    name = job.all_durable(workers)
     job.restart()
     for client in (*workers, writer):
         client.hello().got(wire.Welcome)
@@ -198,7 +170,7 @@ def test_a_commit_is_asked_for_again_after_a_restart(saving) -> None:
     order = writer.asked_to_commit()
     assert (order.checkpoint_id, order.term) == (name, 2)
     waiting = workers[0].durable(name)
-    writer.confirm(summary(name)).got(wire.Done)
+    writer.confirm(job.summary(name)).got(wire.Done)
     waiting.got(wire.CheckpointDurable)
 
 
@@ -216,7 +188,7 @@ def test_a_checkpoint_keeps_its_id_over_a_restart(saving) -> None:
 
 def test_a_failure_of_one_rank_is_told_to_all_that_wait(saving) -> None:
     job, workers, _ = saving
-    name = opened(workers)
+    name = job.opened(workers)
     waiting = [worker.durable(name) for worker in workers[:2]]
     failure = wire.CheckpointFailed(checkpoint_id=name, code="storage", message="disk full")
     workers[2].ask(failure).got(wire.Done)
@@ -225,12 +197,12 @@ def test_a_failure_of_one_rank_is_told_to_all_that_wait(saving) -> None:
     workers[2].durable(name).refused("not_found", name, "save again")
     workers[2].ask(failure).got(wire.Done)
     assert job.status().counters["checkpoints_aborted"] == 1
-    opened(workers)
+    job.opened(workers)
 
 
 def test_a_failure_of_a_writer_is_told_to_all_ranks(saving) -> None:
-    _, workers, writer = saving
-    name = opened(workers)
+    job, workers, writer = saving
+    name = job.opened(workers)
     waiting = [worker.durable(name) for worker in workers]
     writer.ask(wire.CheckpointFailed(checkpoint_id=name, code="made_up", message="no idea")).got(wire.Done)
     for call in waiting:
@@ -239,7 +211,7 @@ def test_a_failure_of_a_writer_is_told_to_all_ranks(saving) -> None:
 
 def test_a_checkpoint_is_given_up_when_a_rank_leaves_before_its_bytes_are_durable(saving) -> None:
     job, workers, _ = saving
-    name = opened(workers)
+    name = job.opened(workers)
     waiting = [worker.durable(name) for worker in workers[:2]]
     job.lose(workers[2])
     for call in waiting:
@@ -249,12 +221,12 @@ def test_a_checkpoint_is_given_up_when_a_rank_leaves_before_its_bytes_are_durabl
 
 def test_a_rank_that_was_durable_before_it_left_does_not_hold_the_commit_back(saving) -> None:
     job, workers, writer = saving
-    name = opened(workers)
+    name = job.opened(workers)
     workers[2].durable(name)
     job.lose(workers[2])
     calls = [worker.durable(name) for worker in workers[:2]]
     assert len(writer.asked_to_commit().ranks) == 3
-    writer.confirm(summary(name))
+    writer.confirm(job.summary(name))
     for call in calls:
         call.got(wire.CheckpointDurable)
 
@@ -263,7 +235,7 @@ def test_a_checkpoint_that_does_not_become_durable_in_time_is_given_up_and_names
     job = make_job(initial_workers=2, checkpoint_timeout_s=6.0)
     w0, w1 = job.workers("w0", "w1")
     job.writer()
-    name = opened([w0, w1])
+    name = job.opened([w0, w1])
     waiting = w0.durable(name)
     job.wait(5.75)
     assert waiting.waits
@@ -275,7 +247,7 @@ def test_a_commit_that_no_writer_carries_out_in_time_is_given_up(make_job) -> No
     job = make_job(checkpoint_timeout_s=6.0)
     (worker,) = job.workers("w0")
     job.writer()
-    name = opened([worker])
+    name = job.opened([worker])
     waiting = worker.durable(name)
     job.wait(6.0)
     waiting.refused("deadline_exceeded", "no storage writer committed it")
@@ -283,7 +255,7 @@ def test_a_commit_that_no_writer_carries_out_in_time_is_given_up(make_job) -> No
 
 def test_a_stranger_to_a_checkpoint_takes_no_part_in_it(saving) -> None:
     job, workers, _ = saving
-    name = opened(workers)
+    name = job.opened(workers)
     late = job.worker("w3")
     late.join()
     late.durable(name).refused("not_found", "'w3'", "takes no part")
@@ -307,10 +279,10 @@ def test_a_save_that_is_tried_again_has_the_whole_time_again(make_job) -> None:
     job = make_job(checkpoint_timeout_s=6.0)
     (worker,) = job.workers("w0")
     writer = job.writer()
-    name = opened([worker])
+    name = job.opened([worker])
     job.wait(5.0)
     worker.ask(wire.CheckpointFailed(checkpoint_id=name, code="storage", message="full")).got(wire.Done)
-    again = worker.durable(opened([worker]))
+    again = worker.durable(job.opened([worker]))
     job.wait(5.75)
     for client in (worker, writer):
         client.heartbeat()
@@ -323,7 +295,7 @@ def test_silent_writers_are_asked_in_turn(make_job) -> None:
     job = make_job(commit_retry_s=2.0)
     (worker,) = job.workers("w0")
     writers = {name: job.writer(name) for name in ("a", "b", "c")}
-    worker.durable(opened([worker]))
+    worker.durable(job.opened([worker]))
     asked = []
     for _ in range(4):
         asked += [key for key, writer in writers.items() if writer.asked_to_commit()]
@@ -337,7 +309,7 @@ def test_times_that_people_read_are_unix_seconds(make_job) -> None:
     job = make_job(wall_offset_s=1_700_000_000.0)
     (worker,) = job.workers("w0")
     writer = job.writer()
-    worker.durable(opened([worker]))
+    worker.durable(job.opened([worker]))
     now = 1_700_000_000.0 + job.now
     assert writer.asked_to_commit().created_at == now
     assert worker.heartbeat().got(wire.HeartbeatAck).server_time == now
@@ -348,11 +320,11 @@ def test_times_that_people_read_are_unix_seconds(make_job) -> None:
 @pytest.mark.parametrize("how", ["one is open", "one is committed"])
 def test_a_writer_that_is_away_for_a_moment_is_waited_for_also_after_a_restart(saving, how: str) -> None:
     job, workers, writer = saving
-    name = opened(workers)
+    name = job.opened(workers)
     if how == "one is committed":
         for worker in workers:
             worker.durable(name)
-        writer.confirm(summary(name))
+        writer.confirm(job.summary(name))
     job.restart()
     for worker in workers:
         worker.hello().got(wire.Welcome)
@@ -364,9 +336,9 @@ def test_a_writer_that_is_away_for_a_moment_is_waited_for_also_after_a_restart(s
 
 
 def test_a_save_that_is_tried_again_is_committed_without_a_wait(saving) -> None:
-    _, workers, writer = saving
+    job, workers, writer = saving
     for _ in range(2):
-        name = opened(workers)
+        name = job.opened(workers)
         waiting = [worker.durable(name) for worker in workers]
         assert writer.asked_to_commit().checkpoint_id == name
         writer.ask(wire.CheckpointFailed(checkpoint_id=name, code="storage", message="full")).got(wire.Done)
