@@ -134,7 +134,7 @@ def test_another_writer_is_asked_when_the_first_is_silent_and_then_the_first_aga
     job = make_job(commit_retry_s=2.0)
     (worker,) = job.workers("w0")
     writers = {name: job.writer(name) for name in ("a", "b")}
-    name = job.all_durable([worker])
+    job.all_durable([worker])
     asked = []
     for _ in range(3):
         asked += [key for key, writer in writers.items() if writer.asked_to_commit()]
