@@ -1,7 +1,7 @@
 """Opens agents' envelopes into ordinary events, and folds what their children are told into one frame per agent.
 
-A child is a connection of its own to the core: its name is made of the agent's connection and the child's number. It
-knows no socket, and nothing of what the messages mean.
+A child is a connection of its own to the core (see `core/connections.py`). It knows no socket, and nothing of what the
+messages mean.
 """
 
 from __future__ import annotations
@@ -14,35 +14,20 @@ from strata_zmq.errors import ProtocolError, StrataError
 from strata_zmq.protocol.codec import MAX_FOLDED_BYTES, decode_request, encode, seq_of
 from strata_zmq.protocol.messages import Addressee, ErrorReply, Fold, Folded, Part, Shared
 
+from .core.connections import child_connection, child_of, peer_of
 from .core.world import Received
 
-__all__ = ["GENERATED_BYTES", "Folding", "child_connection", "is_child"]
+__all__ = ["Folding"]
 
-_NUMBER_BYTES = 8
 _ADDRESSES = 16_384
-GENERATED_BYTES = 5
-"""Length of the name that ROUTER gives to a connection; it begins with 0."""
 _ENVELOPE_BYTES = 64
 _PART_BYTES = 16
 _ADDRESSEE_BYTES = 32
 
 
-def child_connection(agent: bytes, child: int) -> bytes:
-    """Return the connection that stands for a child of the agent on connection `agent`."""
-    return b"\0" + child.to_bytes(_NUMBER_BYTES, "little") + agent
-
-
-def is_child(connection: bytes) -> bool:
-    """Tell a child from a connection of its own.
-
-    libzmq does not keep a peer from choosing such a name: what it sends under it has to be refused.
-    """
-    return len(connection) > GENERATED_BYTES and connection[0] == 0
-
-
 @lru_cache(_ADDRESSES)
 def _address(connection: bytes) -> tuple[bytes, int]:
-    return connection[1 + _NUMBER_BYTES :], int.from_bytes(connection[1 : 1 + _NUMBER_BYTES], "little")
+    return peer_of(connection), child_of(connection)
 
 
 @dataclass(slots=True)

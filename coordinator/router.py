@@ -15,9 +15,10 @@ from strata_zmq.errors import ProtocolError
 from strata_zmq.protocol.codec import around_address, decode_upward, encode, encode_each, seq_of
 from strata_zmq.protocol.messages import Fold
 
+from .core.connections import GENERATED_BYTES, is_child
 from .core.effects import Fanout
 from .core.world import Received
-from .folding import GENERATED_BYTES, Folding, is_child
+from .folding import Folding
 
 if TYPE_CHECKING:
     from strata_zmq.protocol.messages import Reply

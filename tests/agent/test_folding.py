@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strata_zmq.coordinator.core.connections import child_connection, is_child
 from strata_zmq.coordinator.core.core import Core
 from strata_zmq.coordinator.core.effects import Fanout
 from strata_zmq.coordinator.core.world import CoreConfig, Received
-from strata_zmq.coordinator.folding import Folding, child_connection, is_child
+from strata_zmq.coordinator.folding import Folding
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.codec import MAX_FOLDED_BYTES, around_address, decode_downward, decode_reply, encode
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
+from strata_zmq.coordinator.core.connections import child_connection
 from strata_zmq.coordinator.core.core import Core
 from strata_zmq.coordinator.core.effects import Fanout
 from strata_zmq.coordinator.core.world import CoreConfig, Received
-from strata_zmq.coordinator.folding import Folding, child_connection
+from strata_zmq.coordinator.folding import Folding
 from strata_zmq.coordinator.router import DRAIN_MAX, Router
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.codec import decode_reply, encode
