@@ -100,6 +100,12 @@ class Barriers:
             self._break(barrier, self._broken(barrier))
         self.open.clear()
 
+    def give_up_all(self, error: StrataError) -> None:
+        """End every wait with this error: nobody will come."""
+        for barrier in self.open.values():
+            self._break(barrier, error)
+        self.open.clear()
+
     def void_commits(self) -> None:
         """Break the commit point that is open while the epoch rises: its ranges are of the epoch before."""
         for key, barrier in list(self.open.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from strata_zmq.domain.names import check_dataset
@@ -12,6 +13,7 @@ from strata_zmq.errors import (
     InvalidArgumentError,
     NotFoundError,
     ResourceExhaustedError,
+    StrataError,
 )
 from strata_zmq.protocol.messages import (
     AdvanceEpoch,
@@ -31,6 +33,7 @@ from .world import Parked, Session, World
 __all__ = ["DATASETS_MAX", "SHARDS_MAX", "Datasets"]
 
 DATASETS_MAX = 1000
+_ENDED_MAX = 4096
 SHARDS_MAX = 1_000_000
 """Shards of all datasets together. Each takes some 60 bytes for good, and twice that while a snapshot is written: so
 many leave a coordinator of a thousand workers below 300 MB, and a change of the membership below half a second.
@@ -47,6 +50,8 @@ class Datasets:
         self.finished: dict[str, Parked] = {}
         """Who has finished the current epoch and waits for the others."""
         self.finished_since = 0.0
+        self._ended: OrderedDict[tuple[bytes, int], StrataError] = OrderedDict()
+        """The latest requests whose wait ended with an error: a copy of one of them waits no more."""
 
     def register(self, session: Session, request: RegisterDataset) -> None:
         """Register a dataset; the same description again is harmless, another one is refused."""
@@ -122,6 +127,10 @@ class Datasets:
         if request.epoch < history.epoch:
             self._world.reply(session, request.seq, EpochAdvanced, epoch=history.epoch)
             return
+        ended = self._ended.get((session.connection, request.seq))
+        if ended is not None:
+            self._world.fail(session, request.seq, ended)
+            return
         before = self.finished.get(worker.worker_id)
         waits = before is not None and before.session.worker is worker
         if not waits and request.generation:
@@ -161,16 +170,27 @@ class Datasets:
             if parked.deadline > now:
                 continue
             missing = tuple(name for name in self._world.history.member_ids if name not in self.finished)
-            del self.finished[worker]
-            self._world.fail(
-                parked.session,
-                parked.seq,
+            self._dismiss(
+                worker,
                 DeadlineExceededError(
                     f"epoch {self._world.history.epoch} is not finished by: "
                     f"{self._rendezvous.describe_missing(missing) or 'nobody yet formed'}",
                     missing=missing,
                 ),
             )
+
+    def give_up_all(self, error: StrataError) -> None:
+        """End every wait with this error: not all members will finish the epoch."""
+        for worker in list(self.finished):
+            self._dismiss(worker, error)
+
+    def _dismiss(self, worker_id: str, error: StrataError) -> None:
+        """End one worker's wait with an error."""
+        parked = self.finished.pop(worker_id)
+        self._ended[parked.session.connection, parked.seq] = error
+        if len(self._ended) > _ENDED_MAX:
+            self._ended.popitem(last=False)
+        self._world.fail(parked.session, parked.seq, error)
 
     def _dataset(self, dataset_id: str) -> DatasetHistory:
         datasets = self._world.history.datasets

@@ -150,4 +150,3 @@ class Hangs:
                 world.counters["hung_evicted"] += 1
                 world.note(f"worker {name} hangs and is taken for lost")
                 self._rendezvous.remove(verdict.worker, "lost")
-        self._rendezvous.settle()

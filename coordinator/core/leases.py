@@ -106,7 +106,6 @@ class Leases:
                 f"{world.config.lease_s:g} s"
             )
             self._rendezvous.remove(worker, "lost")
-        self._rendezvous.settle()
 
     def _silence(self) -> Freeze | None:
         world = self._world

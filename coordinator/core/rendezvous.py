@@ -62,6 +62,8 @@ class Rendezvous:
         self._noted: QuorumPending | None = None
         self._note_at = 0.0
         self._dirty = False
+        self._bereft = False
+        """Whether a member is gone, and the generation does not say so yet."""
         self._settle_at = 0.0
         self._gathering_since = 0.0
 
@@ -75,12 +77,18 @@ class Rendezvous:
         world, config = self._world, self._world.config
         history = world.history
         late = history.generation > 0 and world.now - self._gathering_since >= config.lease_s
-        return config.min_workers if history.members or late else max(config.initial_workers, config.min_workers)
+        goes_on = any(name in world.workers for name in history.ranks)
+        return config.min_workers if goes_on or late else max(config.initial_workers, config.min_workers)
 
     @property
     def pending(self) -> QuorumPending | None:
         """Why there is no generation now; None while there is one."""
         return None if self._world.history.formed else QuorumPending(self.need, len(self._world.workers))
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody has come or gone since the generation was formed."""
+        return not self._dirty
 
     def resume(self, now: float) -> None:
         """After a restart: every journaled member has one full lease to say hello again; nobody is declared dead."""
@@ -150,6 +158,9 @@ class Rendezvous:
     def _admit(self, worker_id: str, request: RegisterWorker) -> Worker:
         """Take a newcomer in, or say why not. It becomes a member when the step is over, or its join window."""
         world, config = self._world, self._world.config
+        if worker_id in world.history.ranks:
+            # Its former life has left in this step: nobody inherits a rank.
+            self.settle_leaves()
         before = self._gone.get(worker_id)
         if (
             before is not None
@@ -192,11 +203,10 @@ class Rendezvous:
         self._waiting[worker.worker_id] = (parked, request.after)
 
     def deregister(self, session: Session, request: Deregister) -> None:
-        """Let the caller go."""
+        """Let the caller go. The generation without it begins when the step is over, for all who leave in it."""
         worker = self.caller(session)
         self.remove(worker, "leave")
         session.worker = None
-        self.settle()
         self._world.reply(session, request.seq, Done)
 
     def report_lost(self, session: Session, request: ReportLost) -> None:
@@ -207,7 +217,6 @@ class Rendezvous:
             raise NotFoundError(f"worker_id {request.worker_id!r} is not registered; known: {self.known}")
         if worker.pid == request.pid:
             self.remove(worker, "lost")
-            self.settle()
         self._world.reply(session, request.seq, Done)
 
     def caller(self, session: Session) -> Worker:
@@ -261,7 +270,7 @@ class Rendezvous:
             world.fail(parked.session, parked.seq, error)
 
     def remove(self, worker: Worker, stimulus: str) -> None:
-        """Take a worker out of the live ones; `stimulus` is "leave" or "lost". Call `settle` when all are out."""
+        """Take a worker out of the live ones; `stimulus` is "leave" or "lost"."""
         worker.take(stimulus, self._world.now)
         self._world.workers.pop(worker.worker_id, None)
         self._waiting.pop(worker.worker_id, None)
@@ -270,6 +279,7 @@ class Rendezvous:
         if len(self._gone) > _GONE_MAX:
             self._gone.popitem(last=False)
         self._dirty = True
+        self._bereft = self._bereft or worker.worker_id in self._world.history.ranks
         self._settle_at = self._world.now
 
     # ---- decisions
@@ -286,16 +296,19 @@ class Rendezvous:
                 del self._waiting[worker_id]
                 self._tell(parked.session, parked.seq)
 
-    def settle_joins(self) -> None:
-        """Form one generation with all who have come in this step, or within the join window."""
-        if self._dirty and self._world.now >= self._settle_at:
-            self.settle()
-
     def settle(self) -> None:
-        """Form, break or keep the generation. Nothing happens unless somebody came or went."""
-        if not self._dirty:
-            return
-        self._dirty = False
+        """Form one generation without all who are gone, and with all who have come in this step or the join window."""
+        if self._dirty and self._world.now >= self._settle_at:
+            self._settle()
+
+    def settle_leaves(self) -> None:
+        """Let the generation say now who is gone: what follows in this step depends on who is still there."""
+        if self._bereft:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Form, break or keep the generation."""
+        self._dirty = self._bereft = False
         world, history = self._world, self._world.history
         before = history.member_ids
         decision = quorum(before, world.workers, need=self.need)

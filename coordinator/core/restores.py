@@ -59,6 +59,7 @@ class Restores:
     def restore(self, session: Session, request: Restore) -> None:
         """Go back, unless a member remembers what came after the checkpoint: then the caller takes its state."""
         world, history = self._world, self._world.history
+        self._rendezvous.settle_leaves()
         worker = self._rendezvous.caller(session)
         if not history.formed or worker.worker_id not in history.ranks:
             raise world.membership_error(f"restore of {request.checkpoint_id!r}")

@@ -5,7 +5,7 @@ Nothing here outlives the process; what must is in `history.py`.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -146,6 +146,8 @@ class Parked:
     session: Session
     seq: int
     deadline: float
+    timeout_s: float = float("inf")
+    """How long it was willing to wait when it came."""
 
 
 class World:
@@ -156,8 +158,7 @@ class World:
         self.history = history
         self.now = self.lease_end = 0.0
         """The time of this step, and when what is renewed in it ends."""
-        self.sessions: OrderedDict[bytes, Session] = OrderedDict()
-        """By connection; the order is that in which `sessions.py` looks for room."""
+        self.sessions: dict[bytes, Session] = {}
         self.workers: dict[str, Worker] = {}
         self.writers: dict[str, Writer] = {}
         self.effects = Effects()
@@ -178,7 +179,7 @@ class World:
         Whoever asks again, because no answer has come yet, waits no longer for it.
         """
         again = before is not None and before.seq == seq and before.session.worker is session.worker
-        return Parked(session, seq, before.deadline if before and again else self.now + timeout_s)
+        return Parked(session, seq, before.deadline if before and again else self.now + timeout_s, timeout_s)
 
     def reply(self, session: Session, seq: int, kind: type[R], /, **fields: Any) -> None:
         """Answer the request `seq` of a session."""

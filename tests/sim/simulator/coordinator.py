@@ -76,6 +76,8 @@ class Coordinator:
         """How long an append takes."""
         self.crash_at = ""
         """One of CRASH_POINTS: where the next step with effects of that kind ends this life."""
+        self.written_at = 0.0
+        """When the append that was begun last is over."""
         self._timeline = timeline
         self._network = network
         self._rng = rng
@@ -182,7 +184,8 @@ class Coordinator:
         elif self._crashes(CRASH_POINTS[0]):
             self.kill("before the journal has what it decided")
         else:
-            self._timeline.after(self.sync_s * (0.5 + self._rng.random()), self._written, turn, effects)
+            self.written_at = self._timeline.now + self.sync_s * (0.5 + self._rng.random())
+            self._timeline.at(self.written_at, self._written, turn, effects)
 
     def _written(self, turn: int, effects: Effects) -> None:
         core = self.core

@@ -91,6 +91,11 @@ class Network:
         link.name = name
         self.links[name] = link
 
+    @property
+    def quiet_at(self) -> float:
+        """When the last of what is under way now arrives."""
+        return max((max(link.up_at, link.down_at, link.news_at) for link in self.links.values()), default=0.0)
+
     def name_of(self, connection: bytes) -> str:
         """Return who is behind a connection, for people."""
         link = self._by_connection.get(connection)

@@ -116,6 +116,7 @@ class Simulation:
             storm.begin()
             self.timeline.run(plan.storm_s)
             storm.end()
+            self.timeline.run(storm.passed_at)
             self._calm()
         except InvariantError as error:
             raise InvariantError(self._story(str(error))) from None

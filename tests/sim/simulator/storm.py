@@ -74,6 +74,12 @@ class Storm:
         for number in range(sim.plan.writers):
             sim.timeline.after(sim.rng.random(), sim.start_writer, f"s{number}")
 
+    @property
+    def passed_at(self) -> float:
+        """When what it had begun is over: an append to a slow disk, and what was slow on its way."""
+        sim = self._sim
+        return max(sim.timeline.now, sim.coordinator.written_at, sim.network.quiet_at)
+
     def _next(self, rate: float, fault: Callable[[], None]) -> None:
         self._sim.timeline.after(self._sim.rng.expovariate(rate), self._happen, rate, fault)
 
@@ -114,7 +120,8 @@ class Storm:
         sim.coordinator.sync_s = sim.rng.choice((0.2, 1.0, LEASE_S))
 
         def over() -> None:
-            sim.coordinator.sync_s = usual
+            if not self._over:
+                sim.coordinator.sync_s = usual
 
         sim.timeline.after(sim.rng.random() * 3.0, over)
 
