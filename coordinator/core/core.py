@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from strata_zmq.errors import InvalidArgumentError, ResourceExhaustedError, StrataError, UnknownSessionError
+from strata_zmq.errors import InvalidArgumentError, StrataError, UnknownSessionError
 from strata_zmq.protocol import messages as wire
 
 from .barriers import Barriers
@@ -21,6 +21,7 @@ from .records import TermStarted
 from .rendezvous import Rendezvous
 from .restores import Restores
 from .resume import resume
+from .sessions import Sessions
 from .status import report
 from .view import digest, view
 from .world import CoreConfig, Effects, Received, Session, World
@@ -28,7 +29,6 @@ from .world import CoreConfig, Effects, Received, Session, World
 __all__ = ["Core"]
 
 _TICK_S = 0.1
-_IDLE_LEASES = 20
 
 
 class Core:
@@ -36,6 +36,8 @@ class Core:
 
     def __init__(self, config: CoreConfig, history: History | None = None) -> None:
         self._world = World(config, history or History())
+        self._sessions = Sessions(self._world)
+        self._renew = self._sessions.renew
         self._rendezvous = Rendezvous(self._world, self._on_change)
         self._commands = Commands(self._world, self._rendezvous)
         self._leases = Leases(self._world, self._rendezvous, self._commands)
@@ -52,7 +54,6 @@ class Core:
             checkpoints=self._checkpoints,
         )
         self._deadlocks = Deadlocks(self._world, self._rendezvous, barriers=self._barriers, datasets=self._datasets)
-        self._numbers = 0
         self._ticked_at = self._stepped_at = float("-inf")
         self._handlers: dict[type, Callable[[Session, Any], None]] = {
             wire.Heartbeat: self._leases.heartbeat,
@@ -162,7 +163,7 @@ class Core:
         world = self._world
         message = event.message
         if type(message) is wire.Hello:
-            self._hello(event.connection, message)
+            self._sessions.hello(event.connection, message)
             return
         session = world.sessions.get(event.connection)
         term = world.history.term
@@ -178,59 +179,6 @@ class Core:
             self._handlers[type(message)](session, message)
         except StrataError as error:
             world.fail(session, message.seq, error)
-
-    def _hello(self, connection: bytes, message: wire.Hello) -> None:
-        world, config = self._world, self._world.config
-        session = Session(connection, 0, message.role, False, world.now)
-        try:
-            if not message.proto_min <= wire.PROTOCOL_VERSION <= message.proto_max:
-                raise InvalidArgumentError(
-                    f"protocol versions {message.proto_min} to {message.proto_max} are offered, this coordinator "
-                    "speaks "
-                    f"{wire.PROTOCOL_VERSION}: install the same release of strata-zmq on both sides"
-                )
-            if message.job and message.job != config.job:
-                raise InvalidArgumentError(
-                    f"job {message.job!r} is not served here: this is the coordinator of {config.job!r}"
-                )
-            if connection not in world.sessions and len(world.sessions) >= config.sessions_max:
-                raise ResourceExhaustedError(f"{config.sessions_max} sessions are open, which is the limit")
-            if message.role == "supervisor":
-                session.trusted = bool(config.supervisor_token) and message.token == config.supervisor_token
-                if not session.trusted:
-                    raise InvalidArgumentError("token: it is not this coordinator's supervisor token")
-        except StrataError as error:
-            world.fail(session, message.seq, error)
-            return
-        known = world.sessions.get(connection)
-        if known is not None and known.role == message.role:
-            session = known
-            self._renew(session)
-        else:
-            self._numbers += 1
-            session.number = (world.history.term << 32) | self._numbers
-            world.sessions[connection] = session
-        world.reply(
-            session,
-            message.seq,
-            wire.Welcome,
-            proto=wire.PROTOCOL_VERSION,
-            broadcast_endpoint=config.broadcast_endpoint,
-            broadcast_seq=world.broadcast_seq,
-            lease_s=config.lease_s,
-            heartbeat_s=config.heartbeat_s,
-            server_version=config.server_version,
-        )
-
-    def _renew(self, session: Session) -> None:
-        """Any traffic renews: who talks is alive."""
-        world = self._world
-        session.heard_at = world.now
-        worker = session.worker
-        if worker is not None:
-            worker.heard_at, worker.expires_at = world.now, world.lease_end
-        elif session.writer is not None:
-            session.writer.expires_at = world.lease_end
 
     def _on_restore(self) -> None:
         self._barriers.break_all()
@@ -253,6 +201,4 @@ class Core:
         self._checkpoints.tick()
         self._hangs.tick()
         self._deadlocks.tick()
-        idle_since = world.now - _IDLE_LEASES * world.config.lease_s
-        for connection in [name for name, session in world.sessions.items() if session.heard_at < idle_since]:
-            del world.sessions[connection]
+        self._sessions.tick()

@@ -5,7 +5,7 @@ Nothing here outlives the process; what must is in `history.py`.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -158,7 +158,8 @@ class World:
         self.history = history
         self.now = self.lease_end = 0.0
         """The time of this step, and when what is renewed in it ends."""
-        self.sessions: dict[bytes, Session] = {}
+        self.sessions: OrderedDict[bytes, Session] = OrderedDict()
+        """By connection; the order is that in which `sessions.py` looks for room."""
         self.workers: dict[str, Worker] = {}
         self.writers: dict[str, Writer] = {}
         self.effects = Effects()
