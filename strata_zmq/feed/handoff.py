@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from strata_zmq.errors import (
     AlreadyExistsError,
@@ -19,9 +19,6 @@ from strata_zmq.errors import (
     StorageError,
     UnavailableError,
 )
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["HandoffListener", "connect_handoff"]
 
@@ -74,9 +71,7 @@ class HandoffListener:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _private_folder(self) -> None:

@@ -22,7 +22,6 @@ from strata_zmq.feed.memory import available_memory
 
 if TYPE_CHECKING:
     import socket
-    from types import TracebackType
 
     from numpy.typing import DTypeLike, NDArray
 
@@ -132,9 +131,7 @@ class MemfdSegment:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
