@@ -123,11 +123,14 @@ def _starts(db: sqlite3.Connection, schema_1: bool) -> Iterator[Snapshot | None]
 def _snapshot_readers(db: sqlite3.Connection, schema_1: bool) -> list[Callable[[], Snapshot | None]]:
     if schema_1:
         return [partial(snapshot_of_schema_1, db)]
-    try:
-        positions = db.execute("SELECT position FROM snapshot ORDER BY position DESC").fetchall()
-    except BROKEN:
-        return []
-    return [partial(snapshot_at, db, position) for (position,) in positions]
+    readers: dict[int, Callable[[], Snapshot | None]] = {}
+    # There are two, and where one cannot even be found, the other can.
+    for end in ("MAX", "MIN"):
+        with suppress(*BROKEN):
+            (position,) = db.execute(f"SELECT {end}(position) FROM snapshot").fetchone()  # noqa: S608
+            if position is not None:
+                readers[position] = partial(snapshot_at, db, position)
+    return list(readers.values())
 
 
 def _salvage(db: sqlite3.Connection, start: Snapshot | None, follow: _Follow) -> _Salvage:

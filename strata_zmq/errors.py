@@ -14,6 +14,7 @@ __all__ = [
     "DeadlineExceededError",
     "FencedError",
     "GenerationChangedError",
+    "HistoryChangedError",
     "InvalidArgumentError",
     "NotFoundError",
     "PeerLostError",
@@ -100,6 +101,17 @@ class BarrierBrokenError(GenerationChangedError):
     """A barrier that was being waited for will never be released, because its members changed."""
 
     code = "barrier_broken"
+
+
+class HistoryChangedError(StrataError):
+    """History is not the one that this process has trained in: it was taken back, or goes on from another past.
+
+    What the process remembers has seen samples that are dealt again: restore a checkpoint, or take over the state of a
+    member that is in line.
+    """
+
+    code = "history_changed"
+    fault = "peer"
 
 
 class DeadlineExceededError(StrataError, TimeoutError):

@@ -10,13 +10,19 @@ from __future__ import annotations
 import operator
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
 from strata_zmq.domain.shuffle import checksum
-from strata_zmq.errors import GenerationChangedError, InvalidArgumentError, StaleGenerationError
+from strata_zmq.errors import (
+    GenerationChangedError,
+    HistoryChangedError,
+    InvalidArgumentError,
+    StaleGenerationError,
+)
 from strata_zmq.protocol.codec import MAX_REQUEST_BYTES
 from strata_zmq.protocol.messages import SeenRange
 
@@ -72,7 +78,9 @@ class Trainer(Protocol):
     """What the loop needs of the training code's side."""
 
     def on_membership(self, membership: Membership) -> None:
-        """Bring this rank's state in line with the others' of a new generation."""
+        """Bring this rank's state in line with the others' of a new generation; HistoryChangedError if it is of another
+        history and nobody has it.
+        """
 
     def remember(self) -> None:
         """Keep the state as the one to return to."""
@@ -319,7 +327,9 @@ class BatchStream:
             self._loader.flush()
         while True:
             try:
-                session.join(self._timeout_s)
+                with suppress(HistoryChangedError):
+                    # The trainer may bring it in line, and raises the error where it does not.
+                    session.join(self._timeout_s)
                 reply = session.get_shards(self._dataset_id)
                 if reply.generation != session.generation:
                     continue

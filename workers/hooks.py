@@ -14,13 +14,19 @@ from .tracked import Tracked
 if TYPE_CHECKING:
     from strata_zmq.protocol.messages import Membership
 
+    from .operations import SessionState
+
 __all__ = ["Hooks"]
 
 log = logging.getLogger("strata.worker")
 
 
 class Hooked(Protocol):
-    """What training code may override."""
+    """What training code may override, and the session behind it."""
+
+    @property
+    def session(self) -> SessionState:
+        """What the worker has adopted."""
 
     def on_membership(self, membership: Membership) -> None:
         """Bring this rank in line with the others."""
@@ -32,18 +38,25 @@ class Hooked(Protocol):
 class Hooks:
     """Tells one worker what its loop comes upon."""
 
-    def __init__(self, worker: Hooked, state: Tracked, leave: Callable[[], None]) -> None:
+    def __init__(self, worker: Hooked, state: Tracked, leave: Callable[[], None], *, hands_over: bool) -> None:
         self._worker = worker
         self._state = state
         self._leave = leave
+        self._hands_over = hands_over
+        """Whether the training code brings ranks in line at all."""
         self._announced = 0
         self.restored = False
         self.saving = False
         """Whether the commit point under way is a save's own: it needs no other one."""
 
     def on_membership(self, membership: Membership) -> None:
-        """Announce a generation, once."""
-        if membership.generation != self._announced:
+        """Announce a generation, once; afterwards this rank's state is that of the history which it has adopted.
+
+        Where it was not, the training code has restored a checkpoint, or has taken rank 0's state over. Otherwise this
+        raises HistoryChangedError: rank 0 has nobody to take it from.
+        """
+        session = self._worker.session
+        if membership.generation != self._announced or session.astray is not None:
             self._worker.on_membership(membership)
             if membership.rank == 0 and membership.commit_index and not (self._announced or self.restored):
                 log.warning(
@@ -52,6 +65,10 @@ class Hooks:
                     membership.commit_index,
                 )
             self._announced = membership.generation
+        if session.astray is not None and (membership.rank == 0 or not self._hands_over):
+            raise session.astray
+        if self._hands_over:
+            session.agreed()
 
     def remember(self) -> None:
         """Keep the tracked state as the one to return to."""

@@ -12,10 +12,11 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from strata_zmq.domain.names import check_metadata, check_not_negative
-from strata_zmq.errors import GenerationChangedError, InvalidArgumentError, UnavailableError
+from strata_zmq.errors import GenerationChangedError, HistoryChangedError, InvalidArgumentError, UnavailableError
 
 from .batches import BatchStream
 from .hooks import Hooks
@@ -165,7 +166,9 @@ class WorkerMixin:
         """Bring this rank in line with the others; called on every rank when a generation begins to train.
 
         Override it to hand the model to newcomers, typically from rank 0, which is the longest-standing member. The
-        call may use `barrier`; if the membership changes again within it, it is called again.
+        call may use `barrier`; if the membership changes again within it, it is called again. Where `session.astray`
+        is set, history was taken back and this rank's model is of what is lost: rank 0 has to call
+        `restore_checkpoint()`, or the loop ends with that HistoryChangedError.
         """
 
     def on_checkpoint_requested(self) -> None:
@@ -337,6 +340,9 @@ class WorkerMixin:
         manifest = report.manifest
         if manifest.ledger is not None:
             session.restore(manifest.checkpoint_id, json.dumps(manifest.ledger).encode())
+        else:
+            # Saved without a coordinator: it belongs to no history, and training goes on from it all the same.
+            session.remembered = None
         return manifest.checkpoint_id
 
     # ---- inside
@@ -405,7 +411,8 @@ class WorkerMixin:
 
     def _hooks(self) -> Hooks:
         if self.__hooks is None:
-            self.__hooks = Hooks(self, self._state(), self._drain)
+            hands_over = getattr(self.on_membership, "__func__", None) is not WorkerMixin.on_membership
+            self.__hooks = Hooks(self, self._state(), self._drain, hands_over=hands_over)
         return self.__hooks
 
     def _drain(self) -> None:
@@ -421,7 +428,9 @@ class WorkerMixin:
         """
         hooks, session = self.__hooks, self.session
         while hooks is not None:
-            membership = session.join(timeout_s)
+            with suppress(HistoryChangedError):
+                session.join(timeout_s)
+            membership = session.membership
             try:
                 hooks.on_membership(membership)
             except GenerationChangedError:

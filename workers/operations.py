@@ -13,10 +13,12 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from strata_zmq.domain.lineage import UNKNOWN, same_lineage
 from strata_zmq.domain.names import check_seconds
 from strata_zmq.errors import (
     DeadlineExceededError,
     GenerationChangedError,
+    HistoryChangedError,
     InvalidArgumentError,
     StaleGenerationError,
     StrataError,
@@ -62,6 +64,10 @@ class SessionState:
         self.state: wire.WorkerState = "IDLE"
         self.step = 0
         """How many commit points history has, as far as this worker has seen."""
+        self.lineage = UNKNOWN
+        """Which past that history has, see PROTOCOL.md."""
+        self.remembered: tuple[int, int] | None = None
+        """The commit point, and its lineage, that this process's training state is of; None while it is of none."""
         self.epoch = 0
         self.progress = 0
         self.asking = 0
@@ -85,6 +91,40 @@ class SessionState:
         return self.adopted.generation if self.adopted else 0
 
     @property
+    def astray(self) -> HistoryChangedError | None:
+        """Why this process's training state is not of the adopted history, as an error; None while it may be."""
+        if self.remembered is None:
+            return None
+        step, lineage = self.remembered
+        if step < self.step or (step == self.step and same_lineage(lineage, self.lineage)):
+            return None
+        return HistoryChangedError(
+            f"worker {self.worker_id!r} has trained up to {_point(step, lineage)}, and history stands at "
+            f"{_point(self.step, self.lineage)}: it was taken back, so what the model has seen since is dealt again. "
+            "Restore the latest checkpoint (restore_checkpoint(), in on_membership where a loop runs, or start this "
+            "worker anew), or take over the model of a member that is in line and say agreed()"
+        )
+
+    def agreed(self) -> None:
+        """Say that the training state is that of the adopted commit point: it was taken over from another member.
+
+        A state that was restored, or has come here by commit points, needs no such word.
+        """
+        if self.remembered is None or self.astray is not None:
+            self.remembered = (self.step, self.lineage)
+
+    def adopt(self, membership: wire.Membership) -> None:
+        """Go on in a generation, at the point where its history stands.
+
+        Where that is behind what was remembered, or somewhere else, `astray` tells. Where it is ahead, others went on
+        meanwhile, and this process has to take over their state.
+        """
+        self.adopted = membership
+        self.epoch, self.step, self.lineage = membership.epoch, membership.commit_index, membership.lineage
+        if self.remembered is not None and self.astray is None:
+            self.remembered = (self.step, self.lineage)
+
+    @property
     def may_commit(self) -> bool:
         """Whether less than two thirds of the lease have passed since the coordinator was last known to hear us."""
         return True
@@ -106,13 +146,14 @@ class SessionState:
 
 
 def join(session: SessionState, timeout_s: float = 300.0, *, newer: bool = False) -> Operation[wire.Membership]:
-    """Adopt the current generation, or with `newer` the first after the adopted one; waits for the quorum."""
-    after = session.generation if newer else 0
-    membership: wire.Membership = yield from _ask(
-        session, wire.AwaitGeneration(after=after, timeout_s=timeout_s), timeout_s
-    )
-    session.adopted = membership
-    session.epoch, session.step = membership.epoch, membership.commit_index
+    """Adopt the current generation, or with `newer` the first after the adopted one; waits for the quorum.
+
+    HistoryChangedError when it is adopted and its history is not the one that this process has trained in: it was taken
+    back, by a restore or with a damaged journal. Nothing is committed before `restore`, or `agreed`.
+    """
+    membership = yield from _adopt(session, timeout_s, session.generation if newer else 0)
+    if session.astray is not None:
+        raise session.astray
     return membership
 
 
@@ -165,8 +206,11 @@ def commit(
 
     `values` are reduced over all arrivals, as at a barrier. A worker that has not been heard for two thirds of its
     lease does not commit before it has heard from the coordinator again; FencedError says that it was given up, and
-    GenerationChangedError that the membership is another: what it has not committed is void.
+    GenerationChangedError that the membership is another: what it has not committed is void. HistoryChangedError where
+    the training state is not of the adopted history, see `join`.
     """
+    if session.astray is not None:
+        raise session.astray
     deadline = session.clock() + check_seconds("timeout_s", timeout_s)
     if not session.may_commit:
         yield from _hear(session, timeout_s)
@@ -183,7 +227,7 @@ def commit(
             generation=session.generation,
         ),
     )
-    session.step = released.commit_index
+    session.step, session.lineage = session.remembered = released.commit_index, released.lineage
     return released
 
 
@@ -229,8 +273,8 @@ def advance_epoch(session: SessionState, *, timeout_s: float = 300.0) -> Operati
         except (GenerationChangedError, StaleGenerationError):
             # What it finished is committed, so it says so again in the new generation, as a newcomer if it was fenced.
             before = session.step
-            membership = yield from join(session, max(deadline - session.clock(), 0.0))
-            if (membership.epoch, membership.commit_index) < (finished, before):
+            membership = yield from _adopt(session, max(deadline - session.clock(), 0.0))
+            if session.astray is not None or (membership.epoch, membership.commit_index) < (finished, before):
                 return int(membership.epoch)
             continue
         session.epoch = reply.epoch
@@ -255,9 +299,13 @@ def resume(session: SessionState) -> Operation[wire.Resume]:
 def restore(session: SessionState, checkpoint_id: str, ledger: bytes) -> Operation[bool]:
     """Take the data position back to a manifest's; False if other members carry a later history.
 
-    Every rank may call it; it happens once, and makes a new generation.
+    Every rank may call it; it happens once, and makes a new generation. The training state is taken for the
+    checkpoint's from then on, or for one that is to be taken over from the others.
     """
     reply: wire.Restored = yield from _ask(session, wire.Restore(checkpoint_id=checkpoint_id, ledger=ledger), _ANSWER_S)
+    session.remembered = _point_of(ledger) if reply.rewound else None
+    if session.remembered is not None:
+        session.step, session.lineage = session.remembered
     return reply.rewound
 
 
@@ -311,6 +359,14 @@ def dataset_request(
     )
 
 
+def _adopt(session: SessionState, timeout_s: float, after: int = 0) -> Operation[wire.Membership]:
+    membership: wire.Membership = yield from _ask(
+        session, wire.AwaitGeneration(after=after, timeout_s=timeout_s), timeout_s
+    )
+    session.adopt(membership)
+    return membership
+
+
 def _ask(session: SessionState, request: wire.Request, timeout_s: float) -> Operation[Any]:
     session.progress += 1
     session.asking += 1
@@ -358,6 +414,23 @@ def _values(values: Values | None) -> list[wire.Value]:
                 f'values[{name!r}] is {told!r}: give how to reduce it and a number, as in ("mean", 0.3)'
             ) from None
     return found
+
+
+class _Position(msgspec.Struct):
+    """Where a manifest's ledger stands."""
+
+    commit_index: int
+    lineage: int = UNKNOWN
+
+
+def _point_of(ledger: bytes) -> tuple[int, int]:
+    # The coordinator has read the whole of it before it answered.
+    position = msgspec.json.decode(ledger, type=_Position)
+    return position.commit_index, position.lineage
+
+
+def _point(step: int, lineage: int) -> str:
+    return f"commit point {step}" + (f" of lineage {lineage:016x}" if lineage != UNKNOWN else "")
 
 
 def _is_int64(value: object) -> bool:

@@ -270,6 +270,7 @@ class Barriers:
             "reduced": outcome.reduced,
             "joined": outcome.joined,
             "left": outcome.left,
+            "lineage": outcome.lineage,
         }
 
     def _difference(self, barrier: Barrier[_Arrival]) -> tuple[list[str], list[str]]:

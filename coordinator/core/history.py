@@ -15,6 +15,7 @@ import numpy as np
 
 from strata_zmq.domain.barrier import BarrierKey
 from strata_zmq.domain.ledger import EpochLedger
+from strata_zmq.domain.lineage import UNKNOWN, lineage_after
 from strata_zmq.domain.sharding import Assignment, assign, reassign
 from strata_zmq.domain.shuffle import num_shards
 from strata_zmq.protocol.fields import CHECKPOINT_VOTE
@@ -67,6 +68,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True):
     asked: dict[str, int] = {}
     joined: list[str] = []
     left: list[str] = []
+    lineage: int = UNKNOWN
 
     def answers(self, worker_id: str, key: BarrierKey) -> bool:
         """Whether this is what became of the worker's arrival at `key`.
@@ -213,6 +215,8 @@ class History:
         """Who made the last difference to the membership."""
         self.epoch = 0
         self.commit_index = 0
+        self.lineage = UNKNOWN
+        """Of the latest commit point, see `domain.lineage`."""
         self.datasets: dict[str, DatasetHistory] = {}
         self.outcomes: OrderedDict[BarrierKey, Outcome] = OrderedDict()
         self.open_checkpoints: dict[str, OpenCheckpoint] = {}
@@ -263,6 +267,7 @@ class History:
             {
                 "epoch": self.epoch,
                 "commit_index": self.commit_index,
+                "lineage": self.lineage,
                 "datasets": {
                     name: {
                         "total_samples": dataset.added.total_samples,
@@ -289,6 +294,7 @@ class History:
                 "left": self.left,
                 "epoch": self.epoch,
                 "commit_index": self.commit_index,
+                "lineage": self.lineage,
                 "datasets": [dataset.to_state() for dataset in self.datasets.values()],
                 "outcomes": [[*key, outcome] for key, outcome in self.outcomes.items()],
                 "open_checkpoints": list(self.open_checkpoints.values()),
@@ -323,6 +329,7 @@ class History:
         self.rebalances.extend(msgspec.convert(state["rebalances"], list[Rebalance]))
         self.commands = msgspec.convert(state.get("commands", {}), dict[str, CommandQueue])
         self.commands_issued = state.get("commands_issued", 0)
+        self.lineage = state.get("lineage", UNKNOWN)
         return self
 
     def _start_term(self, record: TermStarted) -> None:
@@ -363,7 +370,7 @@ class History:
     def _restore(self, record: HistoryRestored) -> None:
         self.generation = record.generation
         self.joined = self.left = ()
-        self.epoch, self.commit_index = record.epoch, record.commit_index
+        self.epoch, self.commit_index, self.lineage = record.epoch, record.commit_index, record.lineage
         self.members = tuple(
             msgspec.structs.replace(member, since_commit=record.commit_index) for member in self.members
         )
@@ -402,12 +409,21 @@ class History:
         )
 
     def _release(self, record: BarrierReleased) -> None:
+        total = 0
         for worker, ranges in record.ranges.items():
             for seen in ranges:
                 checksum = int.from_bytes(seen.checksum, "little")
+                total += checksum
                 self.datasets[seen.dataset_id].ledger.advance(seen.shard, seen.start, seen.stop, checksum, worker)
         if record.commit:
             self.commit_index += 1
+            self.lineage = lineage_after(
+                self.lineage,
+                term=self.term,
+                generation=record.generation,
+                commit_index=self.commit_index,
+                checksum=total,
+            )
             if record.reduced.get(CHECKPOINT_VOTE):
                 # All save behind this commit point. Who hears of the command only later would have all save again.
                 for queue in self.commands.values():
@@ -421,6 +437,7 @@ class History:
             record.asked,
             record.joined,
             record.left,
+            self.lineage,
         )
         for generation in sorted({*record.asked.values(), record.generation}):
             key = BarrierKey(generation, record.name, record.step)

@@ -181,6 +181,7 @@ class HistoryRestored(_Record, frozen=True, kw_only=True, tag="restored"):
     epoch: int
     commit_index: int
     ledgers: dict[str, dict[str, Any]]
+    lineage: int = 0
 
 
 Record = (

@@ -386,6 +386,7 @@ class Rendezvous:
             commit_index=history.commit_index,
             joined=joined,
             left=left,
+            lineage=history.lineage,
         )
 
     @property

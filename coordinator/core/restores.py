@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from strata_zmq.domain.ledger import EpochLedger
+from strata_zmq.domain.lineage import UNKNOWN, lineage_after, same_lineage
 from strata_zmq.errors import InvalidArgumentError, NotFoundError
 from strata_zmq.protocol.fields import Count
 from strata_zmq.protocol.messages import Restore, Restored
@@ -26,6 +27,7 @@ class _Position(msgspec.Struct, frozen=True):
     epoch: Count
     commit_index: Count
     datasets: dict[str, _DatasetPosition]
+    lineage: Count = UNKNOWN
 
 
 class _DatasetPosition(msgspec.Struct, frozen=True):
@@ -78,6 +80,7 @@ class Restores:
                     epoch=position.epoch,
                     commit_index=position.commit_index,
                     ledgers={name: one.ledger.to_state() for name, one in position.datasets.items()},
+                    lineage=self._lineage(position),
                 )
             )
             world.counters["restores"] += 1
@@ -85,14 +88,31 @@ class Restores:
             self._rendezvous.announce()
         world.reply(session, request.seq, Restored, rewound=here or not carried)
 
+    def _lineage(self, position: _Position) -> int:
+        """Return the lineage of the checkpoint's commit point; one of its own where the manifest is older than that."""
+        if position.lineage != UNKNOWN or not position.commit_index:
+            return position.lineage
+        history = self._world.history
+        return lineage_after(
+            UNKNOWN,
+            term=history.term,
+            generation=history.generation + 1,
+            commit_index=position.commit_index,
+            checksum=0,
+        )
+
     def _stands_at(self, position: _Position) -> bool:
         """Whether history is where the checkpoint was; what the checkpoint does not know has to be untouched."""
         history = self._world.history
-        return (history.epoch, history.commit_index) == (position.epoch, position.commit_index) and all(
-            dataset.ledger.to_state() == position.datasets[name].ledger.to_state()
-            if name in position.datasets
-            else not dataset.ledger.committed
-            for name, dataset in history.datasets.items()
+        return (
+            (history.epoch, history.commit_index) == (position.epoch, position.commit_index)
+            and same_lineage(history.lineage, position.lineage)
+            and all(
+                dataset.ledger.to_state() == position.datasets[name].ledger.to_state()
+                if name in position.datasets
+                else not dataset.ledger.committed
+                for name, dataset in history.datasets.items()
+            )
         )
 
     def _check_datasets(self, position: _Position) -> None:

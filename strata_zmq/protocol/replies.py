@@ -54,7 +54,10 @@ class Registered(Header, frozen=True, kw_only=True, tag="registered"):
 
 
 class Membership(Header, frozen=True, kw_only=True, tag="membership"):
-    """One generation: members in rank order, the caller's rank, and the point that history stands at."""
+    """One generation: members in rank order, the caller's rank, and the point that history stands at.
+
+    `lineage` tells apart commit points of one number in histories that have parted; 0 where it is not known.
+    """
 
     members: list[str]
     rank: int
@@ -62,6 +65,7 @@ class Membership(Header, frozen=True, kw_only=True, tag="membership"):
     commit_index: Count = 0
     joined: list[str] = []
     left: list[str] = []
+    lineage: Count = 0
 
 
 class Done(Header, frozen=True, kw_only=True, tag="done"):
@@ -99,6 +103,7 @@ class Released(Header, frozen=True, kw_only=True, tag="released"):
     joined: list[str] = []
     left: list[str] = []
     ranks: list[Count] = []
+    lineage: Count = 0
 
 
 class DatasetRegistered(Header, frozen=True, kw_only=True, tag="dataset_registered"):

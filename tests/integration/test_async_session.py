@@ -23,7 +23,7 @@ from strata_zmq.workers.aio import AsyncWorkerSession
 from strata_zmq.workers.session import WorkerSession
 
 # What does not wait: it is asked of `session.session`.
-NOT_WAITING = {"registration", "report"}
+NOT_WAITING = {"registration", "report", "adopt", "agreed"}
 
 
 BLOCKING = [

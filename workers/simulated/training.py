@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from strata_zmq.domain.checksum import checksum
-from strata_zmq.errors import DeadlineExceededError, GenerationChangedError, StaleGenerationError, UnavailableError
+from strata_zmq.errors import (
+    DeadlineExceededError,
+    GenerationChangedError,
+    HistoryChangedError,
+    StaleGenerationError,
+    UnavailableError,
+)
 from strata_zmq.protocol.messages import SeenRange, Shards
 from strata_zmq.workers import operations
 from strata_zmq.workers.operations import Ask, SessionState
@@ -59,7 +66,10 @@ def training(session: SessionState, votes: Votes, plan: FleetPlan, random: Rando
 
 
 def _epoch(session: SessionState, votes: Votes, plan: FleetPlan, random: Random) -> Program:
-    yield from operations.join(session)
+    with suppress(HistoryChangedError):
+        yield from operations.join(session)
+    # It has no model that could be of another history.
+    session.agreed()
     session.state = "LOADING_DATA"
     yield from operations.register_dataset(
         session, plan.dataset_id, plan.total_samples, plan.shard_size, seed=plan.seed

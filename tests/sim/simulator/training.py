@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from strata_zmq.errors import (
     AlreadyExistsError,
     DeadlineExceededError,
     GenerationChangedError,
+    HistoryChangedError,
     InvalidArgumentError,
     NotFoundError,
     StaleGenerationError,
@@ -164,6 +166,11 @@ class Trainer(SessionState):
 
     # ---- membership
 
+    def _join(self) -> Program:
+        # What to do about a model of another history is for `_agree`.
+        with suppress(HistoryChangedError):
+            yield from operations.join(self, _LONG_S)
+
     def _restore(self) -> Program:
         """Take the newest checkpoint, unless others carry a later history."""
         while True:
@@ -173,7 +180,7 @@ class Trainer(SessionState):
             try:
                 rewound = yield from operations.restore(self, name, ledger)
             except _MOVED:
-                yield from operations.join(self, _LONG_S)
+                yield from self._join()
                 continue
             if rewound:
                 self.model = model
@@ -184,7 +191,7 @@ class Trainer(SessionState):
         membership = self.membership
         if membership.generation == self.announced:
             return
-        fits = self.model is not None and self.model.commits == membership.commit_index
+        fits = self.model is not None and self.astray is None and self.model.commits == membership.commit_index
         self._outside.post(membership.generation, self.name, self.model if fits else None)
         if self.met.get("agree") != (membership.generation, membership.generation):
             yield from operations.barrier(self, "agree", membership.generation, timeout_s=_LONG_S)
@@ -196,6 +203,7 @@ class Trainer(SessionState):
             raise GenerationChangedError("restored")
         self.model = models[0]
         self.announced = membership.generation
+        self.agreed()
         self._outside.agreed(self)
 
     # ---- data
@@ -215,7 +223,7 @@ class Trainer(SessionState):
     def _adopt(self, stream: _Stream) -> Program:
         while True:
             try:
-                yield from operations.join(self, _LONG_S)
+                yield from self._join()
                 reply = yield from operations.get_shards(self, stream.dataset_id)
                 if reply.generation != self.generation:
                     continue

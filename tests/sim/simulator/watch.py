@@ -68,6 +68,8 @@ class Watch:
         self._forgotten: set[str] = set()
         """Lives that were lost when others were commanded: what they had not taken, nobody asks for any more."""
         self._broadcast_seq = 0
+        self._chains: dict[int, bytes] = {}
+        """By lineage the chain of commit points that it stands for."""
 
     # ---- what workers say
 
@@ -213,6 +215,12 @@ class Watch:
                 dataset.ledger.committed == committed,
                 f"{dataset.ledger.committed} samples of {name} are committed, the records say {committed}",
             )
+        self.a_lineage_is_of_one_past(history)
+
+    def a_lineage_is_of_one_past(self, history: History) -> None:
+        """Whoever compares lineages compares all commit points before, and a restore brings the checkpoint's back."""
+        chain = self._chains.setdefault(history.lineage, self.decided.chain)
+        require(chain == self.decided.chain, f"lineage {history.lineage:x} stands for two pasts")
 
     def nobody_is_lost_who_was_heard(self, record: Record) -> None:
         """Who leaves a generation has left, was reported dead, or was not heard for a lease while the core ran.
