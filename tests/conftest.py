@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -85,6 +87,14 @@ def _eventually(predicate: Callable[[], T], timeout_s: float = 10.0, message: st
 def eventually() -> Callable[..., object]:
     """`eventually(predicate, timeout_s=10, message="")` polls until `predicate()` is true and returns its value."""
     return _eventually
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """A short folder, 0700: a Unix socket's path holds 107 bytes, which tmp_path may exceed."""
+    folder = Path(tempfile.mkdtemp(prefix="st-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

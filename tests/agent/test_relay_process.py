@@ -137,8 +137,7 @@ def test_a_coordinator_restarted_behind_a_relay_finds_the_same_workers(start_bus
     with team(bus, 3, monkeypatch) as sessions:
         with arriving(sessions[:2], "step", 1) as arrivals:
             eventually(lambda: bus.status().barriers)
-            bus.coordinator.kill()
-            bus.start_coordinator()
+            bus.restart()
             last = sessions[2].barrier("step", 1, timeout_s=30)
             assert {tuple(arrival.result().participants) for arrival in arrivals} == {tuple(last.participants)}
         assert bus.status().term == 2
@@ -154,9 +153,9 @@ def test_a_coordinator_that_was_stopped_for_a_while_finds_everybody_as_they_were
     with team(bus, 2, monkeypatch) as sessions:
         with arriving(sessions[:1], "step", 1) as arrivals:
             eventually(lambda: bus.status().barriers)
-            bus.coordinator.process.send_signal(signal.SIGSTOP)
+            bus.signal(signal.SIGSTOP)
             eventually(lambda: "does not answer: trying new connections" in relay.log.read_text())
-            bus.coordinator.process.send_signal(signal.SIGCONT)
+            bus.signal(signal.SIGCONT)
             last = sessions[1].barrier("step", 1, timeout_s=30)
             assert arrivals[0].result().participants == last.participants
         eventually(lambda: {session.client.endpoint for session in sessions} == {bus.agent_url()}, 60)
@@ -241,7 +240,7 @@ def test_more_than_a_relay_may_hold_waits_in_front_of_it_and_all_of_it_is_answer
     dealer = wire_to()
     dealer.send(encode(wire.Hello(seq=1)))
     welcome = decode_reply(dealer.recv())
-    bus.coordinator.process.send_signal(signal.SIGSTOP)
+    bus.signal(signal.SIGSTOP)
     path = "." * 8000
     for number in range(4000):
         request = wire.RegisterDataset(
@@ -253,7 +252,7 @@ def test_more_than_a_relay_may_hold_waits_in_front_of_it_and_all_of_it_is_answer
             break
     else:
         number = 4000
-    bus.coordinator.process.send_signal(signal.SIGCONT)
+    bus.signal(signal.SIGCONT)
     answered = {decode_reply(dealer.recv()).seq for _ in range(number)}
     assert answered == set(range(2, number + 2))
 

@@ -3,53 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from processkit.coordinator import Coordinator
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 
 
 @pytest.fixture
-def coordinator(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="strata-") as folder:
-        read, write = os.pipe()
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "strata_zmq.coordinator",
-                "--control",
-                f"ipc://{folder}/control",
-                "--broadcast",
-                f"ipc://{folder}/broadcast",
-                "--journal",
-                f"{folder}/journal",
-                "--ready-fd",
-                str(write),
-            ],
-            pass_fds=(write,),
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(write)
-        try:
-            with os.fdopen(read) as ready:
-                url = json.loads(ready.readline())["control"]
-            monkeypatch.setenv("COORDINATOR_URL", url)
-            monkeypatch.setenv("WORKER_ID", "worker-01")
-            yield url
-        finally:
-            process.terminate()
-            process.wait(10)
+def coordinator(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    started = Coordinator(run_dir).start()
+    monkeypatch.setenv("COORDINATOR_URL", started.url)
+    monkeypatch.setenv("WORKER_ID", "worker-01")
+    yield started.url
+    started.stop()
 
 
 @pytest.fixture

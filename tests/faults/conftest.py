@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,19 +10,12 @@ from typing import Any
 import pytest
 from faultkit.herd import Herd
 from faultkit.hosts import Network, lacking
-from faultkit.job import Coordinator, Worker
+from faultkit.job import PROGRAM, Worker
 from faultkit.proxy import TcpProxy
+from processkit.coordinator import Coordinator
 
 from strata_zmq.transport.curve import CurveKeys
 from strata_zmq.workers.client import CoordinatorClient
-
-
-@pytest.fixture
-def run_dir() -> Iterator[Path]:
-    """A short folder, 0700: a Unix socket's path holds 107 bytes, which tmp_path may exceed."""
-    folder = Path(tempfile.mkdtemp(prefix="st-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -46,7 +37,7 @@ def start_worker(run_dir: Path) -> Iterator[Callable[..., Worker]]:
     with contextlib.ExitStack() as stack:
 
         def start(worker_id: str, url: str, *prefix: str, **options: Any) -> Worker:
-            worker = Worker(worker_id, url, run_dir, *prefix, **options)
+            worker = Worker(run_dir, worker_id, url, PROGRAM, options, prefix=prefix)
             stack.callback(worker.end)
             return worker
 

@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,125 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 import zmq
+from processkit.coordinator import Coordinator
+from processkit.trainer import Trainer
 
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.codec import decode_broadcast, decode_reply, decode_request, encode
-from strata_zmq.workers.client import CoordinatorClient
 
 PROGRAMS = Path(__file__).parent / "programs"
-_START_S = 20.0
-
-
-class Coordinator:
-    """One coordinator on fixed endpoints and one journal, through as many process lives as a test wants."""
-
-    def __init__(self, folder: Path, options: tuple[str, ...], env: dict[str, str]) -> None:
-        self.url = f"ipc://{folder}/control"
-        self.journal = folder / "journal.sqlite"
-        self.log = folder / "coordinator.log"
-        self.broadcast_url = f"ipc://{folder}/broadcast"
-        self._options = options
-        self._env = {**os.environ, **env}
-        self._client: CoordinatorClient | None = None
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Coordinator:
-        """Start a life and wait until it serves."""
-        ready, told = os.pipe()
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "strata_zmq.coordinator"),
-                    *("--control", self.url, "--broadcast", self.broadcast_url),
-                    *("--journal", str(self.journal), "--ready-fd", str(told)),
-                    *self._options,
-                ],
-                env=self._env,
-                stdout=log,
-                stderr=log,
-                pass_fds=(told,),
-            )
-        os.close(told)
-        with os.fdopen(ready) as line:
-            if not select.select([line], [], [], _START_S)[0] or not line.readline():
-                pytest.fail(f"the coordinator did not start:\n{self.log.read_text()}")
-        return self
-
-    def kill(self) -> None:
-        """kill -9."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def restart(self) -> None:
-        """kill -9, and a new life on the same journal."""
-        self.kill()
-        self.start()
-
-    def status(self) -> wire.Status:
-        """What the coordinator says now, asked by a client that is no worker."""
-        if self._client is None:
-            self._client = CoordinatorClient(self.url).connect()
-        answer: wire.Status = self._client.request(wire.GetStatus())
-        return answer
-
-    def members(self) -> list[str]:
-        """The workers of the current generation in rank order."""
-        return [row.worker_id for row in sorted(self.status().workers, key=lambda row: row.rank) if row.rank >= 0]
-
-    def stop(self) -> None:
-        """End the client and the process."""
-        if self._client is not None:
-            self._client.close()
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            assert self.process.wait(10) == 0, self.log.read_text()
-
-
-class Trainer:
-    """One training process. It appends what it sees to a file of its own, one JSON object a line."""
-
-    def __init__(self, worker_id: str, url: str, folder: Path, program: str, options: dict[str, Any]) -> None:
-        self.worker_id = worker_id
-        self.folder = folder
-        self._events = folder / f"{worker_id}.events"
-        self.log = folder / f"{worker_id}.log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, str(PROGRAMS / program), str(folder), json.dumps(options)],
-                env={**os.environ, "COORDINATOR_URL": url, "WORKER_ID": worker_id},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self.pid = self.process.pid
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """What it has seen of one kind so far, in order; a line that is half written does not count."""
-        if not self._events.exists():
-            return []
-        lines = self._events.read_text().split("\n")[:-1]
-        return [event for event in map(json.loads, lines) if event["event"] == kind]
-
-    def go(self, gate: str) -> None:
-        """Open a gate that the program waits at (for this process only)."""
-        (self.folder / f"{self.worker_id}.{gate}").touch()
-
-    def kill(self) -> None:
-        """kill -9."""
-        self.process.kill()
-        self.process.wait()
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def finish(self, timeout_s: float = 30.0) -> None:
-        """Wait for a clean end."""
-        try:
-            code = self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"{self.worker_id} did not end; its log:\n{self.log.read_text()}")
-        assert code == 0, f"{self.worker_id} ended with {code}; its log:\n{self.log.read_text()}"
 
 
 class Relay:
@@ -211,20 +91,12 @@ class Relay:
 
 
 @pytest.fixture
-def run_dir() -> Iterator[Path]:
-    """A short folder, 0700: a Unix socket's path holds 107 bytes, which tmp_path may exceed."""
-    folder = Path(tempfile.mkdtemp(prefix="st-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
 def start_coordinator(run_dir: Path) -> Iterator[Callable[..., Coordinator]]:
     """`start_coordinator("--lease-s", "2", env={...})` starts one that serves; it is stopped after the test."""
     started: list[Coordinator] = []
 
     def start(*options: str, env: dict[str, str] | None = None) -> Coordinator:
-        coordinator = Coordinator(run_dir, options, env or {})
+        coordinator = Coordinator(run_dir, *options, env=env)
         started.append(coordinator)
         return coordinator.start()
 
@@ -245,15 +117,13 @@ def start_trainer(run_dir: Path) -> Iterator[Callable[..., Trainer]]:
     started: list[Trainer] = []
 
     def start(coordinator: Coordinator, worker_id: str, *, program: str = "train_sums.py", **options: Any) -> Trainer:
-        trainer = Trainer(worker_id, coordinator.url, run_dir, program, options)
+        trainer = Trainer(run_dir, worker_id, coordinator.url, PROGRAMS / program, options)
         started.append(trainer)
         return trainer
 
     yield start
     for trainer in started:
-        if trainer.process.poll() is None:
-            trainer.signal(signal.SIGCONT)
-            trainer.kill()
+        trainer.end()
 
 
 @pytest.fixture

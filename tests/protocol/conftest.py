@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import select
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,42 +10,23 @@ from pathlib import Path
 
 import pytest
 import zmq
+from processkit.served import Served
 
 Start = Callable[..., "Coordinator"]
 
 
-class Coordinator:
+class Coordinator(Served):
     """One coordinator process; `control` and `broadcast` are its endpoints."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        reading, writing = os.pipe()
-        command = [
-            *(sys.executable, "-m", "strata_zmq.coordinator", "--journal", str(folder / "journal.sqlite")),
+        super().__init__(
+            folder / "log",
+            *("strata_zmq.coordinator", "--journal", str(folder / "journal.sqlite")),
             *("--control", f"ipc://{folder}/control", "--broadcast", f"ipc://{folder}/broadcast"),
-            *("--ready-fd", str(writing), *options),
-        ]
-        self.log = folder / "log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, pass_fds=[writing], stderr=log)
-        os.close(writing)
-        with os.fdopen(reading) as ready:
-            assert select.select([ready], [], [], 30.0)[0], self.log.read_text()
-            told = json.loads(ready.readline() or pytest.fail(self.log.read_text()))
-        self.control, self.broadcast = told["control"], told["broadcast"]
-        assert told["pid"] == self.process.pid
-
-    @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> int:
-        """Ask it to end and return its exit status."""
-        self.process.terminate()
-        return self.process.wait(10.0)
+            *options,
+        )
+        self.control, self.broadcast = self.told["control"], self.told["broadcast"]
+        assert self.told["pid"] == self.pid
 
 
 @contextmanager
@@ -66,8 +42,7 @@ def coordinators() -> Iterator[Start]:
         yield start
     finally:
         for one in started:
-            if one.alive:
-                one.kill()
+            one.kill()
         shutil.rmtree(folder)
 
 
@@ -84,8 +59,8 @@ def lasting_coordinator() -> Iterator[Coordinator]:
     with coordinators() as start:
         one = start()
         yield one
-        assert one.stop() == 0
-        assert "Traceback" not in one.log.read_text()
+        assert one.process.poll() is None
+        one.stop()
 
 
 @pytest.fixture

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import select
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from processkit.served import Served
 
 from strata_zmq.workers.checkpoint_client import CheckpointClient
 from strata_zmq.workers.session import WorkerIdentity, WorkerSession
@@ -24,50 +19,14 @@ if TYPE_CHECKING:
 START_S = 30.0
 
 
-class Process:
-    """A child that told on its ready descriptor what it serves."""
-
-    def __init__(self, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
-        self.log = log
-        ready, told = os.pipe()
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *argv, "--ready-fd", str(told)],
-                env={**os.environ, **(env or {})},
-                stdout=out,
-                stderr=out,
-                pass_fds=(told,),
-            )
-        os.close(told)
-        with os.fdopen(ready) as line:
-            text = line.readline() if select.select([line], [], [], START_S)[0] else ""
-        if not text:
-            self.kill()
-            pytest.fail(f"{argv[0]} did not start:\n{log.read_text()}")
-        self.told: dict[str, Any] = json.loads(text)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
-        self.process.send_signal(number)
-
-    def wait(self, timeout_s: float = 20.0) -> int:
-        """Wait for the end and return the exit status."""
-        return self.process.wait(timeout_s)
-
-    def kill(self) -> None:
-        """End it now."""
-        self.process.kill()
-        self.process.wait()
-
-
 class Cluster:
     """Everything that one job needs, on ipc endpoints in a short private folder."""
 
     def __init__(self, store: Path, world_size: int) -> None:
         self.store = store
         self.folder = Path(tempfile.mkdtemp(prefix="strata-test-"))
-        self.writers: dict[str, Process] = {}
-        self._processes: list[Process] = []
+        self.writers: dict[str, Served] = {}
+        self._processes: list[Served] = []
         self._sessions: list[WorkerSession] = []
         self._clients: list[CheckpointClient] = []
         self._world_size = world_size
@@ -78,28 +37,24 @@ class Cluster:
         """Where the coordinator listens."""
         return f"ipc://{self.folder}/control"
 
-    def start_coordinator(self, journal: str = "journal.sqlite") -> Process:
+    def start_coordinator(self, journal: str = "journal.sqlite") -> Served:
         """Start the coordinator, or its next life."""
-        process = Process(
-            [
-                *("strata_zmq.coordinator", "--control", self.url, "--broadcast", f"ipc://{self.folder}/broadcast"),
-                *("--journal", str(self.folder / journal), "--initial-workers", str(self._world_size)),
-                *("--lease-s", "10", "--keep-count", "3"),
-            ],
+        process = Served(
             self.folder / "coordinator.log",
+            *("strata_zmq.coordinator", "--control", self.url, "--broadcast", f"ipc://{self.folder}/broadcast"),
+            *("--journal", str(self.folder / journal), "--initial-workers", str(self._world_size)),
+            *("--lease-s", "10", "--keep-count", "3"),
         )
         self._processes.append(process)
         return process
 
-    def writer(self, name: str, *options: str, env: dict[str, str] | None = None) -> Process:
+    def writer(self, name: str, *options: str, env: dict[str, str] | None = None) -> Served:
         """Start a storage writer."""
-        process = Process(
-            [
-                *("strata_zmq.workers", "writer", "--coordinator-url", self.url, "--path", str(self.store)),
-                *("--writer-id", name, *options),
-            ],
+        process = Served(
             self.folder / f"{name}.log",
-            env,
+            *("strata_zmq.workers", "writer", "--coordinator-url", self.url, "--path", str(self.store)),
+            *("--writer-id", name, *options),
+            env=env,
         )
         self._processes.append(process)
         self.writers[name] = process

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from processkit.served import Served
 
 from strata_zmq import TrainingOrchestrator
 from strata_zmq.errors import DeadlineExceededError
@@ -23,45 +19,35 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.url = f"ipc://{folder}/control"
-        self.folder = folder
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.start("coordinator", "--control", self.url, "--broadcast", f"ipc://{folder}/broadcast", "--lease-s", "2")
-
-    def start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
-        """Start a process and wait until it serves."""
-        module = ["strata_zmq.coordinator"] if what == "coordinator" else ["strata_zmq.workers", "writer"]
-        read, write = os.pipe()
-        process = subprocess.Popen(
-            [sys.executable, "-m", *module, *options, "--ready-fd", str(write)],
-            pass_fds=(write,),
-            cwd=self.folder,
-            stderr=subprocess.DEVNULL,
+        self._folder = folder
+        self._processes: list[Served] = []
+        self._start(
+            *("strata_zmq.coordinator", "--control", self.url, "--broadcast", f"ipc://{folder}/broadcast"),
+            *("--journal", str(folder / "journal.sqlite"), "--lease-s", "2"),
         )
-        os.close(write)
-        self.processes.append(process)
-        with os.fdopen(read) as ready:
-            assert ready.readline()
-        return process
 
-    def writer(self) -> subprocess.Popen[bytes]:
+    def writer(self) -> Served:
         """Start the storage writer w0."""
-        return self.start(
-            "writer", "--coordinator-url", self.url, "--path", str(self.folder / "store"), "--writer-id", "w0"
+        store = str(self._folder / "store")
+        return self._start(
+            *("strata_zmq.workers", "writer", "--coordinator-url", self.url, "--path", store, "--writer-id", "w0")
         )
 
     def stop(self) -> None:
         """End everything."""
-        for process in self.processes:
+        for process in self._processes:
             process.kill()
-            process.wait()
+
+    def _start(self, module: str, *options: str) -> Served:
+        self._processes.append(Served(self._folder / "log", module, *options))
+        return self._processes[-1]
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    with tempfile.TemporaryDirectory(prefix="strata-") as folder, ExitStack() as stack:
-        made = House(Path(folder))
-        stack.callback(made.stop)
-        yield made
+def house(run_dir: Path) -> Iterator[House]:
+    made = House(run_dir)
+    yield made
+    made.stop()
 
 
 def worker(house: House, name: str) -> TrainingOrchestrator:
@@ -86,7 +72,6 @@ def test_a_save_waits_for_a_writer_that_is_being_restarted(house: House, eventua
     with worker(house, "worker-01") as only:
         assert only.save_checkpoint(step=1).wait(30.0)
         process.kill()
-        process.wait()
         session = only.session
         eventually(lambda: not session.status().writers, 60.0, "the lost writer is forgotten")
         handle = only.save_checkpoint(step=2)
