@@ -80,7 +80,7 @@ class Server:
             gc.freeze()
             gc.set_threshold(GARBAGE_MIN)
             while not self._stopping:
-                batch = self._messages.drain() if poller.poll(POLL_MS) else []
+                batch = self._messages.drain() if poller.poll(0 if core.postponed else POLL_MS) else []
                 now = time.monotonic()
                 self._perform(core.step(batch, now, backlog=bool(batch) and self._messages.backlog))
                 if now >= pulse_at:

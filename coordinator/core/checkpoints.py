@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
 
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
@@ -34,6 +35,8 @@ from .world import Parked, Session, World, Writer
 __all__ = ["Checkpoints"]
 
 _DONE_MAX = 1024
+_SUMMARY_COST = 5
+"""Of one checkpoint in a list, in units of `answers.py`."""
 _TERM_MAX = 2**29
 """Session numbers carry the term in their upper half and stay below 2**62."""
 
@@ -200,10 +203,11 @@ class Checkpoints:
             self._abort(opened, request.code, f"{who}: {request.message}")
         world.reply(session, request.seq, Done)
 
-    def latest(self, session: Session, request: LatestCheckpoint) -> None:
-        """List committed checkpoints, newest first."""
-        newest = list(self._world.history.checkpoints.values())[::-1]
-        self._world.reply(session, request.seq, CheckpointTaken, checkpoints=newest[: request.limit])
+    def latest(self, session: Session, request: LatestCheckpoint) -> int:
+        """List committed checkpoints, newest first; returns what that has cost."""
+        newest = list(islice(reversed(self._world.history.checkpoints.values()), request.limit))
+        self._world.reply(session, request.seq, CheckpointTaken, checkpoints=newest)
+        return _SUMMARY_COST * len(newest)
 
     def waiters(self, checkpoint_id: str) -> tuple[int, float]:
         """Return how many ranks wait for an open checkpoint, and since when it is open."""

@@ -9,6 +9,7 @@ from typing import Any
 from strata_zmq.errors import InvalidArgumentError, StrataError, UnknownSessionError
 from strata_zmq.protocol import messages as wire
 
+from .answers import Answers
 from .barriers import Barriers
 from .checkpoints import Checkpoints
 from .commands import Commands
@@ -54,13 +55,26 @@ class Core:
             checkpoints=self._checkpoints,
         )
         self._deadlocks = Deadlocks(self._world, self._rendezvous, barriers=self._barriers, datasets=self._datasets)
+        self._answers = Answers(
+            self._world,
+            each={
+                wire.GetShards: self._datasets.get_shards,
+                wire.AwaitGeneration: self._rendezvous.await_generation,
+                wire.LatestCheckpoint: self._checkpoints.latest,
+                wire.ResumeFrom: partial(resume, self._world, self._rendezvous),
+            },
+            shared={
+                wire.GetStatus: partial(report, self._world, self._barriers, self._rendezvous, self._hangs),
+                wire.GetView: partial(view, self._world),
+            },
+        )
         self._ticked_at = self._stepped_at = float("-inf")
         self._handlers: dict[type, Callable[[Session, Any], None]] = {
             wire.Heartbeat: self._leases.heartbeat,
             wire.Arrive: self._barriers.arrive,
-            wire.GetShards: self._datasets.get_shards,
+            wire.GetShards: self._answers.ask,
             wire.RegisterWorker: self._rendezvous.register,
-            wire.AwaitGeneration: self._rendezvous.await_generation,
+            wire.AwaitGeneration: self._answers.ask,
             wire.Deregister: self._rendezvous.deregister,
             wire.ReportLost: self._rendezvous.report_lost,
             wire.RegisterDataset: self._datasets.register,
@@ -71,19 +85,22 @@ class Core:
             wire.CheckpointCommitted: self._checkpoints.committed,
             wire.CheckpointFailed: self._checkpoints.failed,
             wire.Restore: self._restores.restore,
-            wire.LatestCheckpoint: self._checkpoints.latest,
-            wire.ResumeFrom: partial(resume, self._world, self._rendezvous),
+            wire.LatestCheckpoint: self._answers.ask,
+            wire.ResumeFrom: self._answers.ask,
             wire.SendCommand: self._commands.send,
-            wire.GetStatus: lambda session, message: report(
-                self._world, self._barriers, self._rendezvous, self._hangs, session, message.seq
-            ),
-            wire.GetView: partial(view, self._world),
+            wire.GetStatus: self._answers.ask,
+            wire.GetView: self._answers.ask,
         }
 
     @property
     def history(self) -> History:
         """The durable state."""
         return self._world.history
+
+    @property
+    def postponed(self) -> bool:
+        """Whether requests wait for the next step, which should come at once."""
+        return self._answers.waiting > 0
 
     def start(self, now: float) -> Effects:
         """Begin a life: the term rises, and everybody known gets one lease of grace."""
@@ -108,12 +125,14 @@ class Core:
         if self._leases.note_step(gap, backlog=backlog):
             self._hangs.forgive(gap)
             self._deadlocks.forgive(gap)
+        self._answers.begin()
         for event in batch:
             self._take(event)
         if now - self._ticked_at >= _TICK_S:
             self._tick()
         # One generation for all who came and went in one batch.
         self._rendezvous.settle()
+        self._answers.close()
         return world.close_step()
 
     def admit(self, connection: bytes, fold: wire.Fold) -> wire.ErrorReply | None:

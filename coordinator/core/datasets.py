@@ -89,8 +89,8 @@ class Datasets:
             session, request.seq, DatasetRegistered, dataset_id=request.dataset_id, total_shards=known.shards
         )
 
-    def get_shards(self, session: Session, request: GetShards) -> None:
-        """Tell which shards a worker owns, with the committed cursor of each in the current epoch."""
+    def get_shards(self, session: Session, request: GetShards) -> int:
+        """Tell which shards a worker owns, with the committed cursor of each in the current epoch; returns the cost."""
         history = self._world.history
         dataset = self._dataset(request.dataset_id)
         worker_id = request.worker_id or self._rendezvous.caller(session).worker_id
@@ -99,7 +99,7 @@ class Datasets:
             raise NotFoundError(f"worker_id {worker_id!r} is not a member; the members are {members}")
         epoch = history.epoch if request.epoch < 0 else request.epoch
         current = epoch == history.epoch
-        shards = (dataset.current if current else dataset.home).shards_of(worker_id).tolist()
+        shards = (dataset.current if current else dataset.home).shards_of(worker_id)
         added = dataset.added
         self._world.reply(
             session,
@@ -113,10 +113,11 @@ class Datasets:
             shuffle=added.shuffle,
             seed=added.seed,
             path=added.path,
-            shards=shards,
-            cursors=[dataset.ledger.cursor(shard) for shard in shards] if current else [0] * len(shards),
+            shards=shards.tolist(),
+            cursors=dataset.ledger.cursors(shards).tolist() if current else [0] * len(shards),
             remaining=dataset.remaining if current else added.total_samples,
         )
+        return len(shards)
 
     def advance_epoch(self, session: Session, request: AdvanceEpoch) -> None:
         """Note that the caller has finished its epoch; the epoch rises when all members have said so."""

@@ -40,6 +40,8 @@ __all__ = ["Rendezvous"]
 
 _MEMBERS_MAX = 1000
 """Most names that a broadcast carries; above, its followers go by who joined and left."""
+_MEMBERS_PER_UNIT = 2
+"""Names of members that are told for a unit of the cost in `answers.py`."""
 _DESCRIBED_MAX = 20
 _NOTE_EVERY_S = 1.0
 # A job that begins or ends lacks workers, too, for less than this.
@@ -191,16 +193,17 @@ class Rendezvous:
         world.workers[worker_id] = worker
         return worker
 
-    def await_generation(self, session: Session, request: AwaitGeneration) -> None:
-        """Answer with the membership after `after`, now or when it forms."""
+    def await_generation(self, session: Session, request: AwaitGeneration) -> int:
+        """Answer with the membership after `after`, now or when it forms; returns what that has cost by now."""
         worker = self.caller(session)
         history = self._world.history
         if history.formed and history.generation > request.after and worker.worker_id in history.ranks:
             self._tell(session, request.seq)
-            return
+            return len(history.members) // _MEMBERS_PER_UNIT
         before, _ = self._waiting.get(worker.worker_id, (None, 0))
         parked = self._world.park(session, request.seq, request.timeout_s, before)
         self._waiting[worker.worker_id] = (parked, request.after)
+        return 0
 
     def deregister(self, session: Session, request: Deregister) -> None:
         """Let the caller go. The generation without it begins when the step is over, for all who leave in it."""

@@ -10,12 +10,15 @@ from .world import Session, World
 
 __all__ = ["SHARDS_MAX", "resume"]
 
+_DATASET_COST = 30
+"""Of one dataset beside its shards, in units of `answers.py`."""
+
 SHARDS_MAX = 1_000_000
 """Shards in one answer, over all datasets: it fits a frame."""
 
 
-def resume(world: World, rendezvous: Rendezvous, session: Session, request: ResumeFrom) -> None:
-    """Answer RESUME_FROM of a registered worker."""
+def resume(world: World, rendezvous: Rendezvous, session: Session, request: ResumeFrom) -> int:
+    """Answer RESUME_FROM of a registered worker; returns what that has cost."""
     history = world.history
     worker_id = rendezvous.caller(session).worker_id
     rank = history.ranks.get(worker_id, -1)
@@ -38,3 +41,4 @@ def resume(world: World, rendezvous: Rendezvous, session: Session, request: Resu
         world_size=len(history.members),
         assignments={name: shards.tolist() for name, shards in owned.items()},
     )
+    return total + _DATASET_COST * len(history.datasets)

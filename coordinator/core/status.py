@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .barriers import Barriers
     from .hangs import Hangs
     from .rendezvous import Rendezvous
-    from .world import Session, World
+    from .world import World
 
 __all__ = ["report"]
 
@@ -25,14 +25,15 @@ _OPEN_CHECKPOINTS_MAX = 100
 _NAMES_MAX = 20
 
 
-def report(world: World, barriers: Barriers, rendezvous: Rendezvous, hangs: Hangs, session: Session, seq: int) -> None:
-    """Answer GET_STATUS."""
+def report(
+    world: World, barriers: Barriers, rendezvous: Rendezvous, hangs: Hangs, recipients: list[tuple[bytes, int, int]]
+) -> None:
+    """Answer all GET_STATUS of a step, each given as (connection, session, seq), with one snapshot."""
     history = world.history
     skews_ms = sorted(skew * 1000 for skew in barriers.skews_s)
     checkpoints = list(history.checkpoints.values())[::-1]
-    world.reply(
-        session,
-        seq,
+    world.reply_all(
+        recipients,
         Status,
         epoch=history.epoch,
         commit_index=history.commit_index,
@@ -62,7 +63,9 @@ def report(world: World, barriers: Barriers, rendezvous: Rendezvous, hangs: Hang
                 "step": key.step,
                 "arrived": len(barrier.arrivals),
                 "total": barrier.expected,
-                "missing": _names(barrier.missing(history.member_ids)),
+                "missing": list(
+                    islice((name for name in history.member_ids if name not in barrier.arrivals), _NAMES_MAX)
+                ),
                 "open_s": world.now - barrier.opened_at,
             }
             for key, barrier in barriers.open.items()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from strata_zmq.domain.membership import membership_digest
-from strata_zmq.protocol.messages import GetView, View
+from strata_zmq.protocol.messages import View
 
-from .world import Session, World
+from .world import World
 
 __all__ = ["digest", "view"]
 
 
-def view(world: World, session: Session, request: GetView) -> None:
-    """Answer GET_VIEW with the state after the last broadcast of this or any earlier step."""
+def view(world: World, recipients: list[tuple[bytes, int, int]]) -> None:
+    """Answer all GET_VIEW of a step, each as (connection, session, seq), with the state after its last broadcast."""
     history = world.history
-    world.reply(
-        session,
-        request.seq,
+    world.reply_all(
+        recipients,
         View,
         broadcast_seq=world.broadcast_seq,
         epoch=history.epoch,

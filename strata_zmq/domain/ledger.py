@@ -85,6 +85,11 @@ class EpochLedger:
         """Return the offset within `shard` from which samples are left."""
         return self._cursors.item(self._existing(shard))
 
+    def cursors(self, shards: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the offset from which samples are left, of each of `shards`, which exist."""
+        cursors: NDArray[np.int64] = self._cursors[shards]
+        return cursors
+
     def remaining(self) -> NDArray[np.int64]:
         """Return how many samples are left in each shard."""
         return self._sizes - self._cursors

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ UNOWNED = -1
 _MASK64 = 2**64 - 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Assignment:
     """The owner of every shard: `owners` is an int32 array of indices into `workers`, or UNOWNED.
 
@@ -55,7 +56,17 @@ class Assignment:
                 f"worker {worker!r} is not among the {len(self.workers)} workers of this assignment: "
                 "register it, then ask again"
             )
-        return np.flatnonzero(self.owners == index).astype(np.int64, copy=False)
+        shards, ends = self._grouped
+        return shards[ends[index] : ends[index + 1]].astype(np.int64)
+
+    @cached_property
+    def _grouped(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The shards by owner, the unowned first and each group ascending, and where each group ends.
+
+        Made once, when somebody asks: a thousand workers who ask for their shards would visit all of them each.
+        """
+        shards = np.argsort(self.owners, kind="stable").astype(np.int32)
+        return shards, np.cumsum(np.bincount(self.owners + 1, minlength=len(self.workers) + 1))
 
     def owner_of(self, shard: int) -> str | None:
         """Return the worker that owns `shard`, None if nobody does; NotFoundError if there is no such shard."""
