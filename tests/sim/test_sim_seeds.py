@@ -28,6 +28,7 @@ EVENTS = (
     "CheckpointTaken",
     "CheckpointsReconciled",
     "EpochBegan",
+    "Folded",
     "GenerationBroken",
     "GenerationChanged",
     "HistoryRestored",

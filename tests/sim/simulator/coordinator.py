@@ -10,14 +10,16 @@ from collections import deque
 from dataclasses import replace
 from typing import Protocol
 
+from strata_zmq.coordinator.core.connections import child_of, is_child
 from strata_zmq.coordinator.core.core import Core
-from strata_zmq.coordinator.core.effects import Effects
+from strata_zmq.coordinator.core.effects import Effects, Fanout
 from strata_zmq.coordinator.core.history import History
 from strata_zmq.coordinator.core.records import Record
 from strata_zmq.coordinator.core.world import CoreConfig, Received
+from strata_zmq.coordinator.folding import Folding
 from strata_zmq.errors import ProtocolError
-from strata_zmq.protocol.codec import decode_request, encode, seq_of
-from strata_zmq.protocol.messages import Broadcast, Reply
+from strata_zmq.protocol.codec import MAX_FOLDED_BYTES, around_address, decode_upward, encode, seq_of
+from strata_zmq.protocol.messages import Broadcast, Fold, Reply
 
 from .disk import Disk
 from .network import Network
@@ -51,6 +53,9 @@ class Watcher(Protocol):
     def sent(self, connection: bytes, reply: Reply) -> None:
         """A reply leaves."""
 
+    def folded(self, told: list[tuple[bytes, Reply]], frames: list[tuple[bytes, bytes]]) -> None:
+        """These frames leave for agents; `told` is all that their children are to hear."""
+
     def announced(self, broadcast: Broadcast) -> None:
         """A broadcast leaves."""
 
@@ -76,6 +81,8 @@ class Coordinator:
         """How long an append takes."""
         self.crash_at = ""
         """One of CRASH_POINTS: where the next step with effects of that kind ends this life."""
+        self.folded_bytes_max = MAX_FOLDED_BYTES
+        """Longest frame to an agent."""
         self.written_at = 0.0
         """When the append that was begun last is over."""
         self._timeline = timeline
@@ -84,6 +91,9 @@ class Coordinator:
         self._transcript = transcript
         self._watcher = watcher
         self._inbox: deque[tuple[bytes, bytes]] = deque()
+        self._folding: Folding
+        self._refusals: list[tuple[bytes, Reply]] = []
+        """What children of agents are told of requests that could not be read, in this step."""
         self._clock_offset = 0.0
         self._turn = 0
         self._idle = False
@@ -104,6 +114,8 @@ class Coordinator:
         history = self.disk.replay()
         self._watcher.replayed(history)
         self.core = Core(config, history)
+        self._folding = Folding(self.core.admit, self.core.reject, self.folded_bytes_max)
+        self._refusals.clear()
         self._paused, self._pulse_at = False, 0.0
         self._transcript.tell(self._timeline.now, "coordinator", f"life {self.lives} begins")
         clock = self._timeline.now + self._clock_offset
@@ -165,18 +177,33 @@ class Coordinator:
         while self._inbox and len(batch) < DRAIN_MAX:
             connection, body = self._inbox.popleft()
             try:
-                message = decode_request(body)
+                message = decode_upward(body)
             except ProtocolError as error:
                 self._network.reply(connection, encode(core.reject(connection, error, seq_of(body))))
                 continue
-            self._transcript.note(self._timeline.now, ">", self._network.name_of(connection), message, body)
-            batch.append(Received(connection, message))
+            if isinstance(message, Fold):
+                self._unfold(connection, message, batch)
+            else:
+                self._transcript.note(self._timeline.now, ">", self._network.name_of(connection), message, body)
+                batch.append(Received(connection, message))
         clock = self._timeline.now + self._clock_offset
         effects = core.step(batch, clock, backlog=bool(self._inbox))
         for note in effects.notes:
             self._transcript.note(self._timeline.now, "~", "core", note, note.encode())
         self._watcher.stepped(core.history, batch, effects, clock)
         self._journal(turn, effects)
+
+    def _unfold(self, agent: bytes, fold: Fold, batch: list[Received]) -> None:
+        name = self._network.name_of(agent)
+        for each in self._folding.open(agent, fold):
+            if isinstance(each, Received):
+                who = f"{name}/{child_of(each.connection)}"
+                self._transcript.note(self._timeline.now, ">", who, each.message, encode(each.message))
+                batch.append(each)
+            elif is_child(each[0]):
+                self._refusals.append(each)
+            else:
+                self._network.reply(each[0], encode(each[1]))
 
     def _journal(self, turn: int, effects: Effects) -> None:
         if not effects.records:
@@ -211,10 +238,12 @@ class Coordinator:
             last = self._rng.randrange(1, last)
         for connection, reply in sends[:last]:
             self._watcher.sent(connection, reply)
-            self._network.reply(connection, encode(reply))
+            if not is_child(connection):
+                self._network.reply(connection, encode(reply))
         if last < len(sends):
             self.kill(f"after {last} of {len(sends)} replies")
             return
+        self._send_folded(effects)
         if effects.broadcasts and self._crashes(CRASH_POINTS[3]):
             self.kill("before it has announced anything")
             return
@@ -228,6 +257,27 @@ class Coordinator:
         else:
             self._idle = True
             self._timeline.after(POLL_S, self._loop, turn)
+
+    def _send_folded(self, effects: Effects) -> None:
+        """Send what children of agents are told, at the end, as the real shell does."""
+        refusals, self._refusals = self._refusals, []
+        told = [*refusals, *((connection, reply) for connection, reply in effects.sends if is_child(connection))]
+        if not told:
+            return
+        folding = self._folding
+        for connection, reply in refusals:
+            folding.add(connection, encode(reply))
+        for item in effects.outbox:
+            if isinstance(item, Fanout):
+                children = [one for one in item.recipients if is_child(one[0])]
+                if children:
+                    folding.share(*around_address(item.template), children)
+            elif is_child(item[0]):
+                folding.add(item[0], encode(item[1]))
+        frames = list(folding.take())
+        self._watcher.folded(told, frames)
+        for agent, frame in frames:
+            self._network.reply(agent, frame)
 
     def _publish(self, broadcast: Broadcast) -> None:
         self._watcher.announced(broadcast)

@@ -91,6 +91,11 @@ class Network:
         link.name = name
         self.links[name] = link
 
+    def number(self) -> int:
+        """Return a number that nobody else gets."""
+        self._numbers += 1
+        return self._numbers
+
     @property
     def quiet_at(self) -> float:
         """When the last of what is under way now arrives."""
@@ -181,8 +186,7 @@ class Network:
         if link.cut_up or link.cut_down:
             self._timeline.after(0.25, self._connect, link)
             return
-        self._numbers += 1
-        link.connection = b"\0%04d" % self._numbers
+        link.connection = b"\0%04d" % self.number()
         link.up_at = link.down_at = link.news_at = 0.0
         self._by_connection[link.connection] = link
 

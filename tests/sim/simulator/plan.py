@@ -75,6 +75,11 @@ class Plan:
     twins: float
     hangs: float
     looks: float
+    hosts: int
+    """Hosts with an agent, which share the workers out between them; 0: every worker is on its own."""
+    folded_bytes_max: int
+    agent_crashes: float
+    agent_pauses: float
 
     @classmethod
     def draw(cls, rng: random.Random) -> Plan:
@@ -144,4 +149,8 @@ class Plan:
             twins=some(0.02, 0.15, 0.3),
             hangs=some(0.02, 0.1, 0.3),
             looks=some(0.1, 0.5),
+            hosts=rng.choice((1, 1, 2)) if rng.random() < 0.35 else 0,
+            folded_bytes_max=rng.choice((400, 2000, 100_000)),
+            agent_crashes=some(0.02, 0.2, 0.6),
+            agent_pauses=some(0.02, 0.2, 0.5),
         )

@@ -87,7 +87,7 @@ class _Listening(Watch):
     """The promises of the storms hold in scenes, too; here they are also heard."""
 
     def __init__(self, name_of: Callable[[bytes], str], tell: Callable[[str, Any], None]) -> None:
-        super().__init__(name_of, whole_epochs=False)
+        super().__init__(name_of, one_program=False)
         self._tell = tell
 
     def journaled(self, written: list[Record]) -> None:

@@ -17,7 +17,10 @@ from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.codec import decode_broadcast, decode_reply, encode
 from strata_zmq.workers.conversation import Conversation, Ticket
 from strata_zmq.workers.operations import Ask
+from strata_zmq.workers.route import Route
 
+from .agent import Agent
+from .faulty import require
 from .network import Link, Network
 from .timeline import Timeline
 from .transcript import Transcript
@@ -52,7 +55,9 @@ class Process:
         on_message: Callable[[wire.Reply], None] | None = None,
         on_command: Callable[[str], None] | None = None,
         on_broadcast: Callable[[wire.Broadcast], None] | None = None,
+        host: Callable[[], Agent | None] | None = None,
     ) -> None:
+        """`host` returns the agent on this process's host as it is now; None where there never is one."""
         self.name = name
         self.dead = False
         self.paused = False
@@ -77,6 +82,16 @@ class Process:
             on_command=on_command,
             on_broadcast=on_broadcast,
         )
+        self._sessions: set[int] = set()
+        self._heartbeat_s = 0.0
+        self._host = host
+        self._agent: Agent | None = None
+        """The life of the host's agent that it is connected to."""
+        self._local = b""
+        self._number = network.number()
+        self._connections = 0
+        ways = ("agent", "coordinator") if host is not None else ("coordinator",)
+        self._route = Route(ways, random.Random(rng.getrandbits(64)) if host is not None else rng, self.now)
         self.link: Link = network.open(name, self._receive, self._listen)
         timeline.after(0.0, self._pump)
 
@@ -93,6 +108,7 @@ class Process:
         """End the process at once; nobody is told."""
         self.dead = True
         self._network.close(self.link)
+        self._leave_agent()
 
     def pause(self) -> None:
         """Stop it (SIGSTOP)."""
@@ -118,7 +134,13 @@ class Process:
         if self.paused:
             self._inbox.append((self._receive, body))
             return
-        self.conversation.take(decode_reply(body), self.now)
+        reply = decode_reply(body)
+        if isinstance(reply, wire.Welcome):
+            self._sessions.add(reply.session)
+            self._heartbeat_s = reply.heartbeat_s
+        known = not reply.session or reply.session in self._sessions
+        require(known, f"{self.name} gets what another process was told: {reply}")
+        self.conversation.take(reply, self.now)
         self._pump()
 
     def _listen(self, body: bytes) -> None:
@@ -138,10 +160,12 @@ class Process:
         if conversation.failure is not None:
             self._give_up(conversation.failure)
             return
+        if self._host is not None:
+            self._find_way(now)
         for message in conversation.outgoing(now):
-            if not self._network.send(self.link, encode(message)):
+            if not self._send(encode(message)):
                 conversation.unsent(message, now)
-        due = conversation.next_due(now) - self._clock_offset
+        due = min(conversation.next_due(now), self._route.next_due(now)) - self._clock_offset
         if due < self._wake_at:
             self._wake_at = max(due, self._timeline.now + 1e-6)
             self._timeline.at(self._wake_at, self._wake, self._wake_at)
@@ -150,6 +174,60 @@ class Process:
         if at == self._wake_at:
             self._wake_at = float("inf")
         self._pump()
+
+    # ---- its way to the coordinator
+
+    def _send(self, body: bytes) -> bool:
+        if self._route.endpoint == "coordinator":
+            return self._network.send(self.link, body)
+        if self._agent is None:
+            return False
+        self._agent.take(self._local, body)
+        return True
+
+    def _find_way(self, now: float) -> None:
+        """Do as the real client does with its sockets when it is told to change, or sees a connection come or go."""
+        conversation = self.conversation
+        if self._agent is not None and self._agent.dead:
+            self._leave_agent()
+        if self._agent is not None or (self._route.endpoint == "coordinator" and self.link.connection):
+            self._route.connected()
+        else:
+            self._route.disconnected(now)
+        if self._route.check(
+            now,
+            introduced=conversation.introduced,
+            silent_s=conversation.unanswered_s(now),
+            heartbeat_s=self._heartbeat_s,
+        ):
+            self._transcript.tell(self._timeline.now, self.name, f"goes over the {self._route.endpoint}")
+            self._leave_agent()
+            self._network.reset(self.link)
+            conversation.start_over(now)
+        if self._route.endpoint == "agent" and self._agent is None:
+            self._join_agent(now)
+
+    def _join_agent(self, now: float) -> None:
+        agent = self._host() if self._host is not None else None
+        if agent is None or agent.dead:
+            return
+        self._connections += 1
+        local = b"%d:%d" % (self._number, self._connections)
+        self._agent, self._local = agent, local
+        agent.connect(local, lambda body: self._receive_locally(local, body))
+        if self._connections > 1 and self.conversation.welcome is not None:
+            # The connection is the session: another one begins another.
+            self.conversation.start_over(now)
+
+    def _leave_agent(self) -> None:
+        if self._agent is not None:
+            self._agent.disconnect(self._local)
+        self._agent, self._local = None, b""
+
+    def _receive_locally(self, local: bytes, body: bytes) -> None:
+        if local == self._local:
+            self._transcript.note(self._timeline.now, "<", self.name, body, body)
+            self._receive(body)
 
     # ---- programs
 

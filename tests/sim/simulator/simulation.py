@@ -18,6 +18,7 @@ from strata_zmq.errors import StrataError
 from strata_zmq.protocol import messages as wire
 from strata_zmq.workers.operations import Ask
 
+from .agent import Agent
 from .coordinator import Coordinator
 from .disk import Disk
 from .faulty import InvariantError, require
@@ -90,6 +91,8 @@ class Simulation:
             self.watch,
             self.disk,
         )
+        self.coordinator.folded_bytes_max = self.plan.folded_bytes_max
+        self.agents: dict[str, Agent] = {}
         self.trainers: dict[str, Trainer] = {}
         self.workers: dict[str, Process] = {}
         self.writers: dict[str, Writer] = {}
@@ -106,6 +109,8 @@ class Simulation:
         plan = self.plan
         try:
             self.coordinator.start()
+            for number in range(plan.hosts):
+                self.start_agent(f"h{number}")
             for number in range(plan.workers):
                 self.timeline.after(self.rng.random() * 2.0, self.start_worker, f"w{number}")
             for number in range(plan.writers):
@@ -145,14 +150,16 @@ class Simulation:
         )
 
     def _behind(self) -> list[str]:
-        """Return the workers that do not see the job as it is, or have not taken what they were commanded."""
+        """Return the workers that do not see the job as it is, or have not taken what they were commanded, and the
+        agents that have not sent again what was refused as a whole.
+        """
         watch = self.watch
         return [
             name
             for name, process in self.workers.items()
             if not watch.sees(process.conversation.view)
             or not watch.a_command_is_taken_once(self.trainers[name].incarnation, self.trainers[name].commanded)
-        ]
+        ] + [name for name, agent in self.agents.items() if agent.owes]
 
     def _story(self, what: str) -> str:
         lines = "\n".join(self.transcript.lines())
@@ -178,6 +185,7 @@ class Simulation:
             introduce=trainer.registration,
             heartbeat=trainer.report,
             on_command=trainer.take,
+            host=self._host_of(name),
         )
         process.conversation.following = True
         process.on_ask = lambda request: self._asks(trainer, request)
@@ -204,6 +212,30 @@ class Simulation:
         self.transcript.tell(self.timeline.now, process.name, "ends")
         if process not in self.twins:
             self.timeline.after(0.5 + self.rng.random(), self.start_worker, process.name)
+
+    def _host_of(self, worker: str) -> Callable[[], Agent | None] | None:
+        hosts = self.plan.hosts
+        if not hosts:
+            return None
+        name = f"h{int(worker[1:]) % hosts}"
+        return lambda: self.agents.get(name)
+
+    def start_agent(self, name: str) -> None:
+        """Start another life of a host's agent, unless one is running."""
+        old = self.agents.get(name)
+        if old is not None and not old.dead:
+            return
+        self.transcript.tell(self.timeline.now, name, "an agent begins")
+        self.agents[name] = Agent(name, self.timeline, self.network, self.rng, self.transcript)
+
+    def crash_agent(self, name: str, *, back_s: float) -> None:
+        """Kill a host's agent; its workers live, and it is started again."""
+        agent = self.agents.get(name)
+        if agent is None or agent.dead:
+            return
+        self.transcript.tell(self.timeline.now, name, "killed")
+        agent.kill()
+        self.timeline.after(back_s, self.start_agent, name)
 
     def crash_worker(self, name: str, *, back_s: float) -> None:
         """Kill a worker; it is started again, and a supervisor, if there is one, may report its death."""

@@ -45,6 +45,8 @@ class Storm:
             (plan.commands, self._command),
             (plan.hangs, self._hang),
             (plan.looks, self._look),
+            (plan.agent_crashes if plan.hosts else 0.0, self._crash_agent),
+            (plan.agent_pauses if plan.hosts else 0.0, self._pause_agent),
         ]
         for rate, fault in kinds:
             if rate:
@@ -69,6 +71,10 @@ class Storm:
             twin.kill()
         for process in sim.workers.values():
             process.resume()
+        for agent in list(sim.agents.values()):
+            agent.resume()
+        for number in range(sim.plan.hosts):
+            sim.timeline.after(sim.rng.random(), sim.start_agent, f"h{number}")
         for number in range(sim.plan.workers):
             sim.timeline.after(sim.rng.random(), sim.start_worker, f"w{number}")
         for number in range(sim.plan.writers):
@@ -179,6 +185,20 @@ class Storm:
         sim = self._sim
         if sim.plan.writers:
             sim.crash_writer(f"s{sim.rng.randrange(sim.plan.writers)}", back_s=sim.rng.random() * 4.0)
+
+    # ---- agents
+
+    def _crash_agent(self) -> None:
+        sim = self._sim
+        sim.crash_agent(f"h{sim.rng.randrange(sim.plan.hosts)}", back_s=sim.rng.choice((0.3, 3.0)) * sim.rng.random())
+
+    def _pause_agent(self) -> None:
+        sim = self._sim
+        agent = sim.agents[f"h{sim.rng.randrange(sim.plan.hosts)}"]
+        if not agent.dead and not agent.paused:
+            sim.transcript.tell(sim.timeline.now, agent.name, "stopped")
+            agent.pause()
+            sim.timeline.after(sim.rng.choice((0.5, 4.0)) * sim.rng.random(), agent.resume)
 
     # ---- the network
 

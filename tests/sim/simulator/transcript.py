@@ -7,7 +7,7 @@ from collections import deque
 from hashlib import blake2b
 from typing import Any
 
-from strata_zmq.protocol.codec import decode_broadcast, decode_reply
+from strata_zmq.protocol.codec import decode_broadcast, decode_downward
 
 from .speech import say
 
@@ -45,5 +45,5 @@ class Transcript:
 
 def _words(sign: str, what: Any) -> str:
     if isinstance(what, bytes):
-        return say(decode_broadcast(what) if sign == "*" else decode_reply(what))
+        return say(decode_broadcast(what) if sign == "*" else decode_downward(what))
     return what if isinstance(what, str) else say(what)

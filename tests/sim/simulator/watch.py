@@ -11,12 +11,14 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 from strata_zmq.coordinator.core import records
+from strata_zmq.coordinator.core.connections import child_connection
 from strata_zmq.coordinator.core.effects import Effects
 from strata_zmq.coordinator.core.history import History
 from strata_zmq.coordinator.core.records import Record
 from strata_zmq.coordinator.core.world import Received
 from strata_zmq.domain.manifest import Head, decode_head, save_order
 from strata_zmq.protocol import messages as wire
+from strata_zmq.protocol.codec import decode_downward, encode
 from strata_zmq.workers.view import ClusterView
 
 from .faulty import require
@@ -32,9 +34,10 @@ _ROUNDING_S = 1e-6
 class Watch:
     """Everything that is known from outside, and what it says about the next thing that happens."""
 
-    def __init__(self, name_of: Callable[[bytes], str], *, whole_epochs: bool = True, hang_s: float = 0.0) -> None:
+    def __init__(self, name_of: Callable[[bytes], str], *, one_program: bool = True, hang_s: float = 0.0) -> None:
         self._hang_s = hang_s
-        self._whole_epochs = whole_epochs
+        self._one_program = one_program
+        """Whether all ranks run the same training program, and finish what they begin."""
         self.decided = Truth()
         """What the core has decided, journaled or not."""
         self.durable = Truth()
@@ -128,6 +131,7 @@ class Watch:
             self.decided.read(record)
             self.counts[type(record).__name__] += 1
         self._gone.clear()
+        self.ranks_that_run_one_program_are_not_given_up(effects)
         if effects.records:
             self.the_core_stands_where_its_records_say(history)
 
@@ -171,6 +175,21 @@ class Watch:
         check = _ACKNOWLEDGED.get(type(reply))
         if check is not None:
             check(self, connection, reply)
+
+    def folded(self, told: list[tuple[bytes, wire.Reply]], frames: list[tuple[bytes, bytes]]) -> None:
+        """What children of agents are to hear is in the frames to their agents, once and as it was said."""
+        heard: Counter[tuple[bytes, bytes]] = Counter()
+        for agent, frame in frames:
+            message = decode_downward(frame)
+            assert isinstance(message, wire.Folded)
+            heard.update((child_connection(agent, part.child), part.body) for part in message.parts)
+            for one in message.shared:
+                for whom in one.addressees:
+                    body = b"".join((one.head, encode(whom.session), encode(whom.seq), one.tail))
+                    heard[child_connection(agent, whom.child), body] += 1
+        self.counts["Folded"] += len(frames)
+        said = Counter((connection, encode(reply)) for connection, reply in told)
+        require(heard == said, f"the frames to agents do not hold what was said to their children: {told}")
 
     def announced(self, broadcast: wire.Broadcast) -> None:
         """A broadcast leaves: in sequence, and about what is durable."""
@@ -221,6 +240,11 @@ class Watch:
         """Whoever compares lineages compares all commit points before, and a restore brings the checkpoint's back."""
         chain = self._chains.setdefault(history.lineage, self.decided.chain)
         require(chain == self.decided.chain, f"lineage {history.lineage:x} stands for two pasts")
+
+    def ranks_that_run_one_program_are_not_given_up(self, effects: Effects) -> None:
+        """Only ranks that take different ways wait for each other in different places, and those of a storm do not."""
+        for note in effects.notes:
+            require(not note.startswith("deadlock") or not self._one_program, note)
 
     def nobody_is_lost_who_was_heard(self, record: Record) -> None:
         """Who leaves a generation has left, was reported dead, or was not heard for a lease while the core ran.
@@ -273,7 +297,7 @@ class Watch:
         for name, (total, _) in decided.sizes.items():
             committed = decided.committed(name)
             require(
-                committed == total or not self._whole_epochs,
+                committed == total or not self._one_program,
                 f"epoch {ended} ends with {committed} of {total} of {name}",
             )
 
