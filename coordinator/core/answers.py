@@ -1,6 +1,6 @@
-"""Large answers: how much of them one step gives, what is made once for all who ask, and who waits for the next step.
+"""Costly requests: what a step spends on them, what is made once for all who ask, and who waits for the next step.
 
-It does not know what they say. Without it one frame of a few kilobytes could ask for gigabytes.
+It does not know what they are. Without it one frame of a few kilobytes could ask for gigabytes.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ class Answers:
         peer = peer_of(session.connection)
         queue = self._waiting.get(peer, ())
         for count, limit, whose in (
-            (len(queue), WAITING_PEER_MAX, "this connection's"),
-            (self.waiting, WAITING_MAX, ""),
+            (len(queue), WAITING_PEER_MAX, "this connection"),
+            (self.waiting, WAITING_MAX, "this coordinator"),
         ):
             if count >= limit:
                 raise ResourceExhaustedError(
-                    f"{limit} {whose} requests with large answers wait, which is the limit: ask again when those are "
-                    "answered"
+                    f"{limit} requests with large answers wait for {whose}, which is the limit: ask again when those "
+                    "are answered"
                 )
         self._waiting.setdefault(peer, deque()).append((session, message))
         self.waiting += 1

@@ -8,7 +8,14 @@ from itertools import islice
 from math import isfinite
 
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
-from strata_zmq.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, UnavailableError, from_wire
+from strata_zmq.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+    from_wire,
+)
 from strata_zmq.protocol.messages import (
     CheckpointAnnounced,
     CheckpointArrive,
@@ -32,9 +39,12 @@ from .history import OpenCheckpoint
 from .rendezvous import Rendezvous
 from .world import Parked, Session, World, Writer
 
-__all__ = ["Checkpoints"]
+__all__ = ["OPEN_MAX", "Checkpoints"]
 
+OPEN_MAX = 32
+"""Open checkpoints: each keeps the ledger of its commit point, which may be megabytes, and so does the journal."""
 _DONE_MAX = 1024
+_LEDGER_BYTES_PER_UNIT = 10
 _SUMMARY_COST = 5
 """Of one checkpoint in a list, in units of `answers.py`."""
 _TERM_MAX = 2**29
@@ -104,8 +114,8 @@ class Checkpoints:
 
     # ---- ranks
 
-    def begin(self, session: Session, request: CheckpointBegin) -> None:
-        """Open the checkpoint of (step, generation), or join it."""
+    def begin(self, session: Session, request: CheckpointBegin) -> int:
+        """Open the checkpoint of (step, generation), or join it; returns what that has cost."""
         world, history = self._world, self._world.history
         what = f"checkpoint of step {request.step}"
         worker = self._rendezvous.caller(session)
@@ -133,7 +143,15 @@ class Checkpoints:
                 f"{what}: this rank's state is of commit point {request.commit_index}, the checkpoint's ledger of "
                 f"{at}: all ranks have to save at the same commit point, before the next one"
             )
+        cost = 0
         if opened is None:
+            if len(history.open_checkpoints) >= OPEN_MAX:
+                raise ResourceExhaustedError(
+                    f"{what}: {OPEN_MAX} checkpoints are open, which is the limit: wait until one of them is "
+                    "committed, or give it up"
+                )
+            ledger = history.ledger_state()
+            cost = len(ledger) // _LEDGER_BYTES_PER_UNIT
             world.record(
                 records.CheckpointBegan(
                     checkpoint_id=checkpoint_id,
@@ -144,7 +162,7 @@ class Checkpoints:
                     generation=history.generation,
                     workers=list(history.member_ids),
                     created_at=world.now + world.config.wall_offset_s,
-                    ledger=history.ledger_state(),
+                    ledger=ledger,
                 )
             )
             opened = history.open_checkpoints[checkpoint_id]
@@ -159,6 +177,7 @@ class Checkpoints:
             world_size=len(opened.began.workers),
             writers=[writer.info for writer in world.writers.values()],
         )
+        return cost
 
     def arrive(self, session: Session, request: CheckpointArrive) -> None:
         """Note that a rank is durable; when all are, have the checkpoint committed."""

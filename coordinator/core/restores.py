@@ -20,6 +20,9 @@ from .world import Session, World
 
 __all__ = ["Restores"]
 
+_SHARDS_PER_UNIT = 2
+"""Shards whose cursors are compared for a unit of the cost in `answers.py`."""
+
 
 class _Position(msgspec.Struct, frozen=True):
     """What `History.ledger_state` wrote."""
@@ -58,8 +61,11 @@ class Restores:
         self._rendezvous = rendezvous
         self._on_restore = on_restore
 
-    def restore(self, session: Session, request: Restore) -> None:
-        """Go back, unless a member remembers what came after the checkpoint: then the caller takes its state."""
+    def restore(self, session: Session, request: Restore) -> int:
+        """Go back, unless a member remembers what came after the checkpoint: then the caller takes its state.
+
+        Returns what that has cost.
+        """
         world, history = self._world, self._world.history
         self._rendezvous.settle_leaves()
         worker = self._rendezvous.caller(session)
@@ -87,6 +93,7 @@ class Restores:
             self._on_restore()
             self._rendezvous.announce()
         world.reply(session, request.seq, Restored, rewound=here or not carried)
+        return sum(dataset.shards for dataset in history.datasets.values()) // _SHARDS_PER_UNIT
 
     def _lineage(self, position: _Position) -> int:
         """Return the lineage of the checkpoint's commit point; one of its own where the manifest is older than that."""
@@ -129,6 +136,9 @@ class Restores:
                         f"dataset {name!r} had {field}={before!r} in the checkpoint and has {now!r} now: "
                         "its positions mean other samples; register it as it was"
                     )
+        # Only now: a few bytes can claim many shards, but not more than are registered.
+        for there in position.datasets.values():
+            EpochLedger.from_state(there.ledger.to_state())
 
 
 def _read(ledger: bytes) -> _Position:
@@ -141,5 +151,4 @@ def _read(ledger: bytes) -> _Position:
             raise InvalidArgumentError(
                 "ledger: a dataset and its cursors are of different sizes, the manifest is damaged"
             )
-        EpochLedger.from_state(one.ledger.to_state())
     return position

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from strata_zmq.coordinator.core import answers, status, view
+from strata_zmq.coordinator.core import answers, restores, status, view
 from strata_zmq.coordinator.core.connections import child_connection
 from strata_zmq.coordinator.core.effects import Fanout
 from strata_zmq.coordinator.folding import Folding
@@ -97,6 +98,49 @@ def test_every_answer_that_grows_with_the_shards_is_counted(rich, request_) -> N
     job, worker = rich
     effects = job.step(*(worker.event(request_) for _ in range(50)))
     assert len(effects.sends) <= ANSWERS_A_STEP
+
+
+def test_a_checkpoint_that_opens_costs_what_its_ledger_takes_and_few_are_open_at_once(rich, monkeypatch) -> None:
+    """Each keeps a ledger and journals it: 1,400 of them in one frame would have been a gigabyte."""
+    job, worker = rich
+    job.writer()
+    ranges = [job.seen(shard, 0, 1) for shard in range(0, 1000, 2)]
+    worker.commit(*ranges).got(wire.Released)
+    ledger = len(job.history.ledger_state())
+    monkeypatch.setattr(answers, "COST_MAX", ledger // 10)
+    job.step()
+    events = [worker.event(wire.CheckpointBegin(step=step, generation=1)) for step in range(40)]
+    effects = job.step(*events)
+    assert len(effects.records) == 1
+    while job.core.postponed:
+        assert len(job.step().records) <= 2
+    calls = [worker.calls[event.message.seq] for event in events]
+    for call in calls[:32]:
+        call.got(wire.CheckpointOpened)
+    for call in calls[32:]:
+        call.refused("resource_exhausted", "32 checkpoints are open", "give it up")
+    oldest = next(iter(job.history.open_checkpoints))
+    worker.ask(wire.CheckpointFailed(checkpoint_id=oldest, code="storage", message="m")).got(wire.Done)
+    worker.begin(step=99).got(wire.CheckpointOpened)
+
+
+def test_a_ledger_that_claims_more_shards_than_are_registered_is_refused_before_it_is_unfolded(
+    rich, monkeypatch
+) -> None:
+    _, worker = rich
+    monkeypatch.setattr(restores.EpochLedger, "from_state", lambda state: pytest.fail("unfolded"))
+    ledger = {"total_samples": 10**6, "shard_size": 1, "cursors": [10**6, 0], "workers": {}}
+    dataset = {"total_samples": 10**6, "shard_size": 1, "shuffle": True, "seed": 42, "ledger": ledger}
+    for name, code in (("data", "invalid_argument"), ("other", "not_found")):
+        position = {"epoch": 0, "commit_index": 0, "datasets": {name: dataset}}
+        worker.ask(wire.Restore(checkpoint_id="c", ledger=msgspec.json.encode(position))).refused(code, name)
+
+
+def test_restores_are_counted(rich) -> None:
+    job, worker = rich
+    position = job.history.ledger_state()
+    effects = job.step(*(worker.event(wire.Restore(checkpoint_id="c", ledger=position)) for _ in range(50)))
+    assert len(effects.sends) <= answers.COST_MAX // (SHARDS // 2 + answers.REQUEST_COST) + 1
 
 
 def test_lists_of_members_and_checkpoints_are_counted(crowd, monkeypatch) -> None:

@@ -51,11 +51,11 @@ def test_everything_that_is_listed_is_bounded(make_job) -> None:
     first = clients[0]
     first.join().got(wire.Membership)
     job.step(*(first.event(wire.Arrive(name=f"{number:0256d}", step=1, timeout_s=600.0)) for number in range(1024)))
-    job.step(*(first.event(wire.CheckpointBegin(step=number)) for number in range(150)))
+    job.step(*(first.event(wire.CheckpointBegin(step=number)) for number in range(40)))
     status = job.status()
     assert len(encode(status)) < MAX_REPLY_BYTES
     assert len(status.barriers) == 1024
     assert {len(row["missing"]) for row in status.barriers} == {20}
-    assert len(status.open_checkpoints) == len(status.checkpoint_waits) == 100
+    assert len(status.open_checkpoints) == len(status.checkpoint_waits) == 32
     assert {len(names) for names in status.checkpoint_waits.values()} == {20}
     assert [len(row["joined"]) for row in status.rebalances] == [20]
