@@ -53,8 +53,8 @@ class AsyncWorkerSession:
 
     async def connect(self, timeout_s: float = 10.0) -> None:
         """Wait until the coordinator has taken this worker in."""
-        client = self.session.client
         limit = check_seconds("timeout_s", timeout_s)
+        client = self.session.client
         ready = asyncio.wrap_future(client.when_ready())
         try:
             done, _ = await asyncio.wait([ready], timeout=limit)

@@ -7,6 +7,7 @@ the save's handle and in the log, and never stops training.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -43,6 +44,7 @@ __all__ = ["CheckpointClient", "CheckpointHandle"]
 log = logging.getLogger("strata.checkpoint")
 
 _STEP_MAX = 2**62
+_ABOUT = re.compile(r"^checkpoint (of step \d+|'[^']*' is given up): ")
 _ANSWER_POLL_S = 0.5
 _FAREWELL_S = 2.0
 
@@ -187,7 +189,7 @@ class CheckpointClient:
         try:
             snapshot = take_snapshot(data, self._pool, chunk_bytes=self._chunk_bytes, timeout_s=self._timeout_s)
         except (DeadlineExceededError, ResourceExhaustedError) as error:
-            log.warning("the checkpoint of step %d is given up: %s", step, error)
+            _warn(step, error)
             handle.end(error)
             handle.stall_s = time.monotonic() - began
             return handle
@@ -280,7 +282,7 @@ class CheckpointClient:
         finally:
             release()
         if failure is not None:
-            log.warning("the checkpoint of step %d is given up: %s", handle.step, failure)
+            _warn(handle.step, failure)
             self._report(handle, failure)
         handle.end(failure)
 
@@ -358,3 +360,8 @@ class CheckpointClient:
         except (StrataError, FutureTimeoutError) as refusal:
             future.cancel()
             log.debug("the coordinator took no note of it: %s", refusal)
+
+
+def _warn(step: int, why: StrataError) -> None:
+    # A coordinator's word begins with the checkpoint that it is about, or says itself that it is given up.
+    log.warning("the checkpoint of step %d is given up: %s", step, _ABOUT.sub("", str(why)))

@@ -99,12 +99,17 @@ class CoordinatorClient:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._thread = threading.Thread(target=self._run, name="strata-client", daemon=True)
-        self._thread.start()
+        self._started = False
 
     def connect(self, timeout_s: float = 10.0) -> Self:
-        """Wait until the coordinator has answered; raises UnavailableError, or the error it answered with."""
+        """Wait until the coordinator has answered; raises UnavailableError, or the error it answered with.
+
+        Nothing is said to it before the first call.
+        """
+        limit = check_seconds("timeout_s", timeout_s)
+        self._call(_nothing)
         try:
-            self._ready.result(check_seconds("timeout_s", timeout_s))
+            self._ready.result(limit)
             if self._conversation.failure is not None:
                 raise self._conversation.failure
         except FutureTimeoutError as error:
@@ -119,6 +124,7 @@ class CoordinatorClient:
 
     def when_ready(self) -> Future[None]:
         """Return a future of the first answer, for whoever would rather not block; cancelling it changes nothing."""
+        self._call(_nothing)
         mirror: Future[None] = Future()
         self._ready.add_done_callback(partial(_copy, mirror))
         return mirror
@@ -158,6 +164,11 @@ class CoordinatorClient:
     def outstanding(self) -> int:
         """How many requests are unanswered."""
         return len(self._calls) + self._conversation.outstanding
+
+    @property
+    def commands_seen(self) -> int:
+        """The number of the last command that was taken; within `on_command`, of that one."""
+        return self._conversation.commands_seen
 
     @property
     def may_commit(self) -> bool:
@@ -221,7 +232,8 @@ class CoordinatorClient:
             self._thread.join(5.0)
 
     def __enter__(self) -> Self:
-        """Return the client itself."""
+        """Return the client itself; the connection is begun."""
+        self._call(_nothing)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -231,10 +243,15 @@ class CoordinatorClient:
     # ---- the thread
 
     def _call(self, call: Callable[[], object]) -> bool:
-        """Have the thread do something; False if it has ended: its descriptor's number may be somebody else's then."""
+        """Have the thread do something, the first time from its start; False if it has ended: its descriptor's number
+        may be somebody else's then.
+        """
         with self._waking:
             if self._ended:
                 return False
+            if not self._started:
+                self._started = True
+                self._thread.start()
             self._calls.append(call)
             os.eventfd_write(self._wake, 1)
             return True

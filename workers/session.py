@@ -62,7 +62,7 @@ class WorkerSession(SessionState):
             role="worker",
             introduce=self.registration,
             heartbeat=self.report,
-            on_command=self.votes.take,
+            on_command=self._take_command,
         )
 
     def report(self) -> wire.Heartbeat:
@@ -72,6 +72,14 @@ class WorkerSession(SessionState):
     def registration(self) -> wire.RegisterWorker:
         """Return the message that introduces this worker; its progress tells whether a loop that hung has moved."""
         return msgspec.structs.replace(self.identity.registration(), progress=self.registered_progress)
+
+    def adopt(self, membership: wire.Membership) -> None:
+        """Go on in a generation, and let go of the commands that the job has carried out without this worker."""
+        super().adopt(membership)
+        self.votes.answered(membership.commands_answered)
+
+    def _take_command(self, command: str) -> None:
+        self.votes.take(command, self.client.commands_seen)
 
     def connect(self, timeout_s: float = 10.0) -> None:
         """Wait until the coordinator has taken this worker in."""

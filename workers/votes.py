@@ -38,14 +38,15 @@ class Votes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wanted: set[str] = set()
+        self._wanted: dict[str, int] = {}
+        """By command that is to be voted for its number."""
         self.stopped = False
         """Whether the ranks have agreed to stop."""
         self.draining = False
         """Whether this rank alone is to leave behind its next commit point."""
 
-    def take(self, command: str) -> None:
-        """Take a command; `dump_stacks` is carried out at once, on whichever thread this is."""
+    def take(self, command: str, number: int) -> None:
+        """Take the command with this number; `dump_stacks` is carried out at once, on whichever thread this is."""
         log.info("commanded: %s", command)
         if command == "dump_stacks":
             faulthandler.dump_traceback(_STDERR, all_threads=True)
@@ -53,7 +54,7 @@ class Votes:
             self.draining = True
         elif command in _VOTED:
             with self._lock:
-                self._wanted.add(command)
+                self._wanted[command] = number
         else:
             log.warning("the command %r is not known to this release and is ignored", command)
 
@@ -62,6 +63,12 @@ class Votes:
         """The commands that the next commit point will vote for."""
         with self._lock:
             return frozenset(self._wanted)
+
+    def answered(self, number: int) -> None:
+        """Let go of a `checkpoint` up to this number: the job has taken it while this worker was no member of it."""
+        with self._lock:
+            if self._wanted.get("checkpoint", number + 1) <= number:
+                del self._wanted["checkpoint"]
 
     def ballot(self) -> Values:
         """Return what an arrival at a commit point carries; every rank carries the same names."""
@@ -74,6 +81,6 @@ class Votes:
         """
         decided = {command for command, name in _VOTED.items() if reduced.get(name)}
         with self._lock:
-            self._wanted -= decided
+            self._wanted = {command: at for command, at in self._wanted.items() if command not in decided}
         self.stopped = self.stopped or "stop" in decided
         return Decision(stop="stop" in decided, checkpoint="checkpoint" in decided)

@@ -105,6 +105,8 @@ class CommandQueue(msgspec.Struct, array_like=True):
     incarnation: str
     last: int
     commands: list[str]
+    answered: int = 0
+    """The last number when a commit point answered `checkpoint` commands: who has one up to it has nothing to do."""
 
     def after(self, seen: int) -> list[str]:
         """Return the commands with numbers above `seen`; "" stands for one that nobody has to carry out any more."""
@@ -112,8 +114,9 @@ class CommandQueue(msgspec.Struct, array_like=True):
         return self.commands[-waiting:] if waiting > 0 else []
 
     def answer(self, command: str) -> None:
-        """Let everybody off a command; the others keep their numbers."""
+        """Let its worker off a command; the others keep their numbers."""
         self.commands = ["" if one == command else one for one in self.commands]
+        self.answered = self.last
 
 
 class _CommitIndex(msgspec.Struct):
@@ -453,7 +456,9 @@ class History:
             queue = self.commands.get(name)
             goes_on = queue is not None and queue.incarnation == incarnation and queue.last == number - 1
             before = queue.commands if queue is not None and goes_on else []
-            self.commands[name] = CommandQueue(incarnation, number, [*before, record.command][-COMMANDS_MAX:])
+            answered = queue.answered if queue is not None and queue.incarnation == incarnation else 0
+            waiting = [*before, record.command][-COMMANDS_MAX:]
+            self.commands[name] = CommandQueue(incarnation, number, waiting, answered)
             self.commands_issued = max(self.commands_issued, number)
 
     def _begin_epoch(self, record: EpochBegan) -> None:

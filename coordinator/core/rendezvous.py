@@ -379,6 +379,7 @@ class Rendezvous:
             self._told = (history.member_ids, list(history.member_ids), list(history.joined), list(history.left))
         # A thousand members share these lists.
         _, members, joined, left = self._told
+        queue = history.commands.get(worker.worker_id)
         self._world.reply(
             session,
             seq,
@@ -390,6 +391,7 @@ class Rendezvous:
             joined=joined,
             left=left,
             lineage=history.lineage,
+            commands_answered=queue.answered if queue and queue.incarnation == worker.incarnation else 0,
         )
 
     @property

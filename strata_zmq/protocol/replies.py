@@ -57,6 +57,7 @@ class Membership(Header, frozen=True, kw_only=True, tag="membership"):
     """One generation: members in rank order, the caller's rank, and the point that history stands at.
 
     `lineage` tells apart commit points of one number in histories that have parted; 0 where it is not known.
+    `commands_answered` is the number of the caller's latest `checkpoint` command that a commit point has answered.
     """
 
     members: list[str]
@@ -66,6 +67,7 @@ class Membership(Header, frozen=True, kw_only=True, tag="membership"):
     joined: list[str] = []
     left: list[str] = []
     lineage: Count = 0
+    commands_answered: Count = 0
 
 
 class Done(Header, frozen=True, kw_only=True, tag="done"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -178,6 +179,25 @@ def test_who_cannot_connect_is_told_why_and_leaves_nothing(coordinator: Any, tmp
             twin = AsyncWorkerSession.of("worker-0", coordinator.url)
             with pytest.raises(AlreadyExistsError):
                 await twin.connect()
+
+    run(live())
+
+
+@pytest.mark.parametrize("timeout_s", [-1, float("nan"), "soon", None])
+def test_a_bad_time_limit_is_refused_before_anything_is_said(coordinator: Any, timeout_s: Any) -> None:
+    """On both faces: nobody is registered by it, and the same session connects with a good one."""
+
+    async def live() -> None:
+        session = AsyncWorkerSession.of("worker-0", coordinator.url)
+        with pytest.raises(InvalidArgumentError, match="timeout_s"):
+            await session.connect(timeout_s)
+        with pytest.raises(InvalidArgumentError, match="timeout_s"):
+            session.session.connect(timeout_s)
+        assert "strata-client" not in {thread.name for thread in threading.enumerate()}
+        assert coordinator.status().have == 0
+        await session.connect()
+        assert (await session.join(30)).members == ["worker-0"]
+        await session.close()
 
     run(live())
 

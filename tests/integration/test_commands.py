@@ -17,6 +17,7 @@ from strata_zmq.domain.shuffle import dataset_checksum
 from strata_zmq.errors import InvalidArgumentError, UnavailableError
 from strata_zmq.protocol import messages as wire
 from strata_zmq.workers.client import CoordinatorClient
+from strata_zmq.workers.session import WorkerIdentity, WorkerSession
 
 TOKEN = secrets.token_hex()
 TOTAL = 400
@@ -253,3 +254,39 @@ def test_a_save_behind_a_command_is_one_save(
     assert [end.result(60) for end in ends] == [1, 1]
     assert [worker.saved_at for worker in workers] == [[], []]
     assert told(workers[0]) == set()
+
+
+def test_a_newcomer_does_not_ask_again_for_a_checkpoint_that_the_job_has_taken_without_it(
+    start_coordinator: Callable[..., Any], pool: ThreadPoolExecutor, eventually: Callable[..., Any]
+) -> None:
+    """It took the command while it waited to be a member; the members have answered it meanwhile."""
+    coordinator = start_coordinator("--lease-s", "3", "--join-window-s", "6", env={"STRATA_SUPERVISOR_TOKEN": TOKEN})
+
+    class Once(Worker):
+        def on_checkpoint_requested(self) -> None:
+            self.saved_at.append(self.step)
+            self.gate.clear()
+
+    worker = Once(coordinator.url, "worker-0").connect(30)
+    newcomer = WorkerSession(WorkerIdentity(worker_id="worker-1"), coordinator.url)
+    try:
+        end = pool.submit(worker.train)
+        eventually(lambda: coordinator.status().datasets)
+        newcomer.connect()
+        with CoordinatorClient(coordinator.url, role="supervisor", token=TOKEN).connect() as supervisor:
+            supervisor.request(wire.SendCommand(command="checkpoint"))
+        eventually(lambda: newcomer.votes.wanted == told(worker) == {"checkpoint"})
+        worker.gate.set()
+        eventually(lambda: worker.saved_at)
+        assert coordinator.members() == ["worker-0"], "the join window is over too soon for what is tested here"
+        newcomer.join(30)
+        assert newcomer.membership.members == ["worker-0", "worker-1"]
+        assert newcomer.votes.wanted == set()
+        newcomer.close()
+        worker.gate.set()
+        end.result(30)
+        assert len(worker.saved_at) == 1
+    finally:
+        newcomer.close()
+        worker.gate.set()
+        worker.deregister()

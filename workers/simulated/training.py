@@ -70,6 +70,7 @@ def _epoch(session: SessionState, votes: Votes, plan: FleetPlan, random: Random)
         yield from operations.join(session)
     # It has no model that could be of another history.
     session.agreed()
+    votes.answered(session.membership.commands_answered)
     session.state = "LOADING_DATA"
     yield from operations.register_dataset(
         session, plan.dataset_id, plan.total_samples, plan.shard_size, seed=plan.seed

@@ -55,7 +55,7 @@ class SimulatedWorker:
             random,
             introduce=self._registration,
             heartbeat=self._report,
-            on_command=votes.take,
+            on_command=lambda command: votes.take(command, self.conversation.commands_seen),
         )
 
     @property
