@@ -37,7 +37,7 @@ class Trainer(WorkerMixin):
     def on_membership(self, membership: Any) -> None:
         """Rank 0 is the longest-standing member: the others take its parameters."""
         if membership.rank == 0:
-            if self.is_new and membership.commit_index:
+            if self.session.astray or (self.is_new and membership.commit_index):
                 # So is everybody else: nobody remembers the model, it and the data go back to the last checkpoint.
                 self.restore_checkpoint()
             self.averaging.publish()
