@@ -239,3 +239,19 @@ def test_the_longest_reply_there_is_fits_into_its_envelope() -> None:
     frames = list(folding.take())
     assert len(frames) == 2
     assert all(len(frame) <= MAX_FOLDED_BYTES for _, frame in frames)
+
+
+def test_a_frame_full_of_requests_for_the_status_is_answered_with_one_body() -> None:
+    """40 KB of requests would otherwise be as many snapshots, and megabytes on the wire."""
+    host = Host()
+    agent = host.hello(AGENT)
+    host.fold(AGENT, agent, (1, wire.Hello(role="client", seq=1)))
+    child = host.told()[1][0].session
+    host.frames.clear()
+    host.fold(AGENT, agent, *((1, wire.GetStatus(session=child, seq=seq)) for seq in range(2, 1402)))
+    ((_, frame),) = host.frames
+    folded = decode_downward(frame)
+    assert isinstance(folded, wire.Folded)
+    assert (folded.parts, len(folded.shared)) == ([], 1)
+    assert [reply.seq for reply in host.told()[1]] == list(range(2, 1402))
+    assert not host.core.postponed
