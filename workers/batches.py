@@ -170,7 +170,10 @@ class BatchStream:
                 "advance_epoch(): run one loop at a time"
             )
         if self._session.votes.stopped:
-            self._remaining = 0
+            if self._handed_out:
+                # The others stopped without this rank, and without its batch.
+                self._trainer.rollback()
+            self._handed_out = self._remaining = 0
         elif self._remaining < 0:
             self._session.state = "LOADING_DATA"
             self._adopt()
@@ -289,6 +292,8 @@ class BatchStream:
             self._session.state = "RECOVERING"
             self._trainer.rollback()
             self._adopt()
+            if self._session.votes.stopped:
+                self._end()
             return
         self._seen.clear()
         self._handed_out = 0

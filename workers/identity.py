@@ -59,4 +59,5 @@ class WorkerIdentity:
             gpu_count=self.gpu_count,
             memory_bytes=self.memory_bytes,
             metadata=self.metadata,
+            run=os.environ.get("STRATA_RUN_ID", ""),
         )

@@ -46,12 +46,19 @@ class WorkerSession(SessionState):
     """A registered worker. Methods block with a timeout and raise the StrataError tree; all are thread-safe.
 
     Without `coordinator_url` COORDINATOR_URL says where the coordinator is, and STRATA_AGENT_URL where the host's agent
-    relays to it.
+    relays to it. `on_command` hears of each command, too, on the client's thread, where it must not block.
     """
 
-    def __init__(self, identity: WorkerIdentity, coordinator_url: str | None = None) -> None:
+    def __init__(
+        self,
+        identity: WorkerIdentity,
+        coordinator_url: str | None = None,
+        *,
+        on_command: Callable[[str], None] | None = None,
+    ) -> None:
         super().__init__(identity.worker_id)
         self.identity = identity
+        self._on_command = on_command
         self.votes = Votes()
         """The commands that the coordinator has passed on, and the ranks' agreement on them."""
         self._meter = ResourceMeter()
@@ -62,6 +69,7 @@ class WorkerSession(SessionState):
             role="worker",
             introduce=self.registration,
             heartbeat=self.report,
+            on_introduced=self._take_introduction,
             on_command=self._take_command,
         )
 
@@ -70,8 +78,13 @@ class WorkerSession(SessionState):
         return msgspec.structs.replace(super().report(), resources=self._meter.read())
 
     def registration(self) -> wire.RegisterWorker:
-        """Return the message that introduces this worker; its progress tells whether a loop that hung has moved."""
-        return msgspec.structs.replace(self.identity.registration(), progress=self.registered_progress)
+        """Return the message that introduces this worker.
+
+        Its progress tells whether a loop that hung has moved, its generation what this process was part of.
+        """
+        return msgspec.structs.replace(
+            self.identity.registration(), progress=self.registered_progress, generation=self.generation
+        )
 
     def adopt(self, membership: wire.Membership) -> None:
         """Go on in a generation, and let go of the commands that the job has carried out without this worker."""
@@ -80,6 +93,8 @@ class WorkerSession(SessionState):
 
     def _take_command(self, command: str) -> None:
         self.votes.take(command, self.client.commands_seen)
+        if self._on_command is not None:
+            self._on_command(command)
 
     def connect(self, timeout_s: float = 10.0) -> None:
         """Wait until the coordinator has taken this worker in."""
@@ -103,6 +118,10 @@ class WorkerSession(SessionState):
         if leave and self.client.is_ready:
             _carry_out(operations.leave(self), self.client)
         self.client.close()
+
+    def _take_introduction(self, reply: wire.Reply) -> None:
+        if isinstance(reply, wire.Registered) and reply.stopped:
+            self.votes.come_late()
 
     @property
     def aio(self) -> AsyncWorkerSession:

@@ -58,6 +58,12 @@ class Votes:
         else:
             log.warning("the command %r is not known to this release and is ignored", command)
 
+    def come_late(self) -> None:
+        """Hear that the ranks of this worker's run have agreed to stop while it was away."""
+        if not self.stopped:
+            log.info("the ranks of this run have agreed to stop: nothing is trained here any more")
+        self.stopped = True
+
     @property
     def wanted(self) -> frozenset[str]:
         """The commands that the next commit point will vote for."""

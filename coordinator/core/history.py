@@ -18,7 +18,7 @@ from strata_zmq.domain.ledger import EpochLedger
 from strata_zmq.domain.lineage import UNKNOWN, lineage_after
 from strata_zmq.domain.sharding import Assignment, assign, reassign
 from strata_zmq.domain.shuffle import num_shards
-from strata_zmq.protocol.fields import CHECKPOINT_VOTE
+from strata_zmq.protocol.fields import CHECKPOINT_VOTE, STOP_VOTE
 from strata_zmq.protocol.messages import CheckpointSummary, RankArrival
 
 from .records import (
@@ -56,6 +56,7 @@ COMMANDS_MAX = 16
 OUTCOMES_MAX = 256
 CERTIFICATES_MAX = 1000
 REBALANCES_MAX = 100
+LOST_MAX = 1000
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True):
@@ -216,6 +217,11 @@ class History:
         self.joined: tuple[str, ...] = ()
         self.left: tuple[str, ...] = ()
         """Who made the last difference to the membership."""
+        self.lost: OrderedDict[str, MemberRecord] = OrderedDict()
+        """Members that were given up and whose names nobody has taken up again, the latest last."""
+        self.stopped_generation = 0
+        self.stopped_runs: tuple[str, ...] = ()
+        """The generation whose ranks agreed to stop last, and the runs that its members belonged to."""
         self.epoch = 0
         self.commit_index = 0
         self.lineage = UNKNOWN
@@ -295,6 +301,9 @@ class History:
                 "members": list(self.members),
                 "joined": self.joined,
                 "left": self.left,
+                "lost": list(self.lost.values()),
+                "stopped_generation": self.stopped_generation,
+                "stopped_runs": self.stopped_runs,
                 "epoch": self.epoch,
                 "commit_index": self.commit_index,
                 "lineage": self.lineage,
@@ -319,6 +328,8 @@ class History:
             setattr(self, name, state[name])
         self.members = tuple(msgspec.convert(state["members"], list[MemberRecord]))
         self.joined, self.left = tuple(state["joined"]), tuple(state["left"])
+        self.lost.update((one.worker_id, one) for one in msgspec.convert(state.get("lost", []), list[MemberRecord]))
+        self.stopped_runs = tuple(state.get("stopped_runs", ()))
         for packed in state["datasets"]:
             dataset = DatasetHistory.from_state(packed)
             self.datasets[dataset.added.dataset_id] = dataset
@@ -331,8 +342,8 @@ class History:
         self.certificates.extend(msgspec.convert(state["certificates"], list[Certificate]))
         self.rebalances.extend(msgspec.convert(state["rebalances"], list[Rebalance]))
         self.commands = msgspec.convert(state.get("commands", {}), dict[str, CommandQueue])
-        self.commands_issued = state.get("commands_issued", 0)
-        self.lineage = state.get("lineage", UNKNOWN)
+        for name in ("commands_issued", "lineage", "stopped_generation"):
+            setattr(self, name, state.get(name, 0))
         return self
 
     def _start_term(self, record: TermStarted) -> None:
@@ -341,6 +352,7 @@ class History:
             self.first_term = record.term
 
     def _break(self, record: GenerationBroken) -> None:
+        self._lose(record.lost)
         gone = set(record.left)
         self.members = tuple(member for member in self.members if member.worker_id not in gone)
         self.formed = False
@@ -386,11 +398,17 @@ class History:
         self.outcomes.clear()
 
     def _change(self, record: GenerationChanged) -> None:
+        self._lose(record.lost)
         gone = set(record.left)
         updated = {member.worker_id: member for member in record.updated}
         kept = (updated.get(one.worker_id, one) for one in self.members if one.worker_id not in gone)
         joined = [member.worker_id for member in record.joined]
         self._begin_generation(record.generation, (*kept, *record.joined), joined, record.left)
+
+    def _lose(self, names: list[str]) -> None:
+        self.lost.update((name, self.members[self.ranks[name]]) for name in names)
+        while len(self.lost) > LOST_MAX:
+            self.lost.popitem(last=False)
 
     def _form(self, record: GenerationFormed) -> None:
         self._begin_generation(record.generation, tuple(record.members), record.joined, record.left)
@@ -399,6 +417,8 @@ class History:
         self, generation: int, members: tuple[MemberRecord, ...], joined: list[str], left: list[str]
     ) -> None:
         self.generation, self.members, self.formed = generation, members, True
+        for name in joined:
+            self.lost.pop(name, None)
         self.joined, self.left = tuple(joined), tuple(left)
         moves = [dataset.rebalance(self.member_ids) for dataset in self.datasets.values()]
         self.rebalances.append(
@@ -427,6 +447,9 @@ class History:
                 commit_index=self.commit_index,
                 checksum=total,
             )
+            if record.reduced.get(STOP_VOTE):
+                self.stopped_generation = record.generation
+                self.stopped_runs = tuple(dict.fromkeys(member.run for member in self.members if member.run))
             if record.reduced.get(CHECKPOINT_VOTE):
                 # All save behind this commit point. Who hears of the command only later would have all save again.
                 for queue in self.commands.values():

@@ -55,15 +55,20 @@ class MemberRecord(msgspec.Struct, array_like=True, frozen=True):
     metadata: dict[str, str]
     since_commit: int = 0
     """The commit point at which this process joined: it remembers what came after, and nothing before."""
+    run: str = ""
 
 
 class GenerationChanged(_Record, frozen=True, kw_only=True, tag="change"):
-    """A generation, as the difference to the members before: without `left`, with `updated` in place, then `joined`."""
+    """A generation, as the difference to the members before: without `left`, with `updated` in place, then `joined`.
+
+    `lost` are those of `left` that were given up.
+    """
 
     generation: int
     joined: list[MemberRecord]
     left: list[str]
     updated: list[MemberRecord] = []
+    lost: list[str] = []
 
 
 class GenerationFormed(_Record, frozen=True, kw_only=True, tag="generation"):
@@ -76,9 +81,10 @@ class GenerationFormed(_Record, frozen=True, kw_only=True, tag="generation"):
 
 
 class GenerationBroken(_Record, frozen=True, kw_only=True, tag="broken"):
-    """The generation lost members and too few are left to go on."""
+    """The generation lost members and too few are left to go on; `lost` as in GenerationChanged."""
 
     left: list[str]
+    lost: list[str] = []
 
 
 class DatasetAdded(_Record, frozen=True, kw_only=True, tag="dataset"):

@@ -7,7 +7,7 @@ It ends no lease, and knows nothing of barriers, data or checkpoints; whoever de
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from strata_zmq.domain.membership import QuorumPending, quorum
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
@@ -111,8 +111,21 @@ class Rendezvous:
                 memory_bytes=member.memory_bytes,
                 metadata=member.metadata,
                 moved_at=now,
+                run=member.run,
             )
             recalled.take("recall", now)
+        for member in world.history.lost.values():
+            given_up = self._gone[member.worker_id] = Worker(
+                worker_id=member.worker_id,
+                incarnation=member.incarnation,
+                expires_at=now,
+                heard_at=now,
+                session=None,
+                hostname=member.hostname,
+                pid=member.pid,
+            )
+            given_up.take("recall", now)
+            given_up.take("lost", now)
 
     # ---- requests
 
@@ -152,10 +165,19 @@ class Rendezvous:
         held.heard_at, held.expires_at = world.now, world.now + world.config.lease_s
         held.hostname, held.port, held.pid = request.hostname, request.port, request.pid
         held.boot_id, held.gpu_count = request.boot_id, request.gpu_count
-        held.memory_bytes, held.metadata = request.memory_bytes, request.metadata
+        held.memory_bytes, held.metadata, held.run = request.memory_bytes, request.metadata, request.run
         if worker_id in world.history.ranks and self._record(held) != self._member(worker_id):
             self._renewed[worker_id] = None
-        world.reply(session, request.seq, Registered, worker_id=worker_id, need=self.need, have=len(world.workers))
+        history = world.history
+        world.reply(
+            session,
+            request.seq,
+            Registered,
+            worker_id=worker_id,
+            need=self.need,
+            have=len(world.workers),
+            stopped=request.run in history.stopped_runs or 0 < request.generation <= history.stopped_generation,
+        )
 
     def _admit(self, worker_id: str, request: RegisterWorker) -> Worker:
         """Take a newcomer in, or say why not. It becomes a member when the step is over, or its join window."""
@@ -319,7 +341,7 @@ class Rendezvous:
             left = [worker for worker in before if worker not in world.workers]
             # Also of a broken generation: who comes back as another process is a newcomer, and not rank 0.
             if left:
-                world.record(GenerationBroken(left=left))
+                world.record(GenerationBroken(left=left, lost=self._given_up(left)))
                 self._publish(0, 0)
                 self._on_change()
             return
@@ -333,6 +355,7 @@ class Rendezvous:
                 joined=[self._record(world.workers[worker]) for worker in decision.joined],
                 left=list(decision.left),
                 updated=updated,
+                lost=self._given_up(decision.left),
             )
         )
         self.announce()
@@ -352,6 +375,10 @@ class Rendezvous:
             digest=digest(world),
         )
 
+    def _given_up(self, names: Sequence[str]) -> list[str]:
+        lost = {worker.worker_id for worker in self.lost}
+        return [name for name in names if name in lost]
+
     def _member(self, worker_id: str) -> MemberRecord | None:
         history = self._world.history
         rank = history.ranks.get(worker_id)
@@ -370,6 +397,7 @@ class Rendezvous:
             before.since_commit
             if before and before.incarnation == worker.incarnation
             else self._world.history.commit_index,
+            worker.run,
         )
 
     def _tell(self, session: Session, seq: int) -> None:
@@ -393,6 +421,11 @@ class Rendezvous:
             lineage=history.lineage,
             commands_answered=queue.answered if queue and queue.incarnation == worker.incarnation else 0,
         )
+
+    @property
+    def lost(self) -> Iterator[Worker]:
+        """Who was given up and has not come back, the latest first."""
+        return (worker for worker in reversed(self._gone.values()) if worker.state == "FAILED")
 
     @property
     def waiting(self) -> Collection[str]:

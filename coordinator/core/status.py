@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from strata_zmq.protocol.messages import Status, WorkerRow
+from strata_zmq.protocol.messages import LostRow, Status, WorkerRow
 
 if TYPE_CHECKING:
     from .barriers import Barriers
     from .hangs import Hangs
     from .rendezvous import Rendezvous
-    from .world import World
+    from .world import Worker, World
 
 __all__ = ["report"]
 
 _WORKERS_MAX = 10_000
 _WORKERS_BYTES_MAX = 4 * 1024 * 1024
+_LOST_BYTES_MAX = 1024 * 1024
 _LISTED_MAX = 1000
 _OPEN_CHECKPOINTS_MAX = 100
 _NAMES_MAX = 20
+
+Row = TypeVar("Row", bound=msgspec.Struct)
 
 
 def report(
@@ -38,7 +41,7 @@ def report(
         epoch=history.epoch,
         commit_index=history.commit_index,
         need=rendezvous.need,
-        workers=_workers(world),
+        workers=_fitting(_workers(world), _WORKERS_BYTES_MAX),
         writers=list(world.writers)[:_LISTED_MAX],
         datasets=[
             {
@@ -101,15 +104,15 @@ def report(
         frozen=world.frozen,
         have=len(world.workers),
         pending=str(rendezvous.pending or ""),
+        lost=_fitting(_lost(rendezvous.lost, world.now), _LOST_BYTES_MAX),
+        stopped_runs=list(history.stopped_runs[:_LISTED_MAX]),
     )
 
 
-def _workers(world: World) -> list[WorkerRow]:
+def _workers(world: World) -> Iterator[WorkerRow]:
     ranks, now = world.history.ranks, world.now
-    rows: list[WorkerRow] = []
-    left = _WORKERS_BYTES_MAX
     for worker in islice(world.workers.values(), _WORKERS_MAX):
-        row = WorkerRow(
+        yield WorkerRow(
             worker_id=worker.worker_id,
             rank=ranks.get(worker.worker_id, -1),
             state=worker.state,
@@ -124,11 +127,40 @@ def _workers(world: World) -> list[WorkerRow]:
             progress=worker.progress,
             moved_s=max(now - worker.moved_at, 0.0),
         )
+
+
+def _lost(workers: Iterable[Worker], now: float) -> Iterator[LostRow]:
+    for worker in islice(workers, _LISTED_MAX):
+        at = worker.story[-1].at
+        if worker.evicted:
+            reason = "its training loop hangs"
+        elif worker.session is None and worker.heard_at == at:
+            reason = "it was given up before the coordinator was restarted"
+        elif worker.expires_at <= at:
+            reason = f"its lease is over, it was not heard for {at - worker.heard_at:.1f} s"
+        else:
+            reason = "its process was reported dead"
+        yield LostRow(
+            worker_id=worker.worker_id,
+            incarnation=worker.incarnation,
+            hostname=worker.hostname,
+            boot_id=worker.boot_id,
+            pid=worker.pid,
+            lost_s=now - at,
+            reason=reason,
+        )
+
+
+def _fitting(rows: Iterable[Row], bytes_max: int) -> list[Row]:
+    """Return the first rows, as many as take no more bytes on the wire."""
+    kept: list[Row] = []
+    left = bytes_max
+    for row in rows:
         left -= len(msgspec.msgpack.encode(row))
         if left < 0:
             break
-        rows.append(row)
-    return rows
+        kept.append(row)
+    return kept
 
 
 def _names(names: Sequence[str]) -> list[str]:

@@ -108,6 +108,7 @@ class Worker:
     port: int = 0
     pid: int = 0
     boot_id: str = ""
+    run: str = ""
     gpu_count: int = 0
     memory_bytes: int = 0
     metadata: dict[str, str] = field(default_factory=dict)

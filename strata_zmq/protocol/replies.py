@@ -17,6 +17,7 @@ __all__ = [
     "ErrorReply",
     "HangRow",
     "HeartbeatAck",
+    "LostRow",
     "Membership",
     "RankArrival",
     "Registered",
@@ -46,11 +47,15 @@ class Welcome(Header, frozen=True, kw_only=True, tag="welcome"):
 
 
 class Registered(Header, frozen=True, kw_only=True, tag="registered"):
-    """The worker or writer is known. `need` and `have` tell of a generation that still waits for its quorum."""
+    """The worker or writer is known. `need` and `have` tell of a generation that still waits for its quorum.
+
+    `stopped`: the ranks of the run that this worker belongs to have agreed to stop, so it has nothing to train.
+    """
 
     worker_id: str
     need: Count = 0
     have: Count = 0
+    stopped: bool = False
 
 
 class Membership(Header, frozen=True, kw_only=True, tag="membership"):
@@ -238,6 +243,21 @@ class HangRow(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     where: str
 
 
+class LostRow(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """A process life that the coordinator has given up `lost_s` seconds ago, and that has not come back since.
+
+    Who has left is none. `reason` is a clause for people.
+    """
+
+    worker_id: str
+    incarnation: str
+    hostname: str
+    boot_id: str
+    pid: Count
+    lost_s: float
+    reason: str
+
+
 class Status(Header, frozen=True, kw_only=True, tag="status"):
     """A snapshot. Every figure is measured; what is not known is absent. Long lists are cut short, see PROTOCOL.md."""
 
@@ -259,6 +279,8 @@ class Status(Header, frozen=True, kw_only=True, tag="status"):
     frozen: str = ""
     have: Count = 0
     pending: str = ""
+    lost: list[LostRow] = []
+    stopped_runs: list[str] = []
 
 
 class View(Header, frozen=True, kw_only=True, tag="view"):

@@ -65,7 +65,8 @@ class Hello(Header, frozen=True, kw_only=True, tag="hello"):
 class RegisterWorker(Header, frozen=True, kw_only=True, tag="register_worker"):
     """Joins the membership. `incarnation` names one process life; the same one may register again after a reconnect.
 
-    `progress` is the training loop's, as in HEARTBEAT.
+    `progress` is the training loop's, as in HEARTBEAT. `run` names what has started the process, and would start it
+    again; the header's generation is the one that it has adopted, if any.
     """
 
     worker_id: Annotated[str, Meta(max_length=4096)]
@@ -78,6 +79,7 @@ class RegisterWorker(Header, frozen=True, kw_only=True, tag="register_worker"):
     memory_bytes: Count = 0
     metadata: Metadata = {}
     progress: Count = 0
+    run: Annotated[str, Meta(max_length=256)] = ""
 
 
 class AwaitGeneration(Header, frozen=True, kw_only=True, tag="await_generation"):

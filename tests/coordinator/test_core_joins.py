@@ -157,7 +157,7 @@ def test_a_member_that_said_it_anew_and_was_lost_is_not_updated(trio) -> None:
 
 
 def test_journals_of_the_first_release_are_read(make_job) -> None:
-    """They hold every generation as a whole."""
+    """They hold every generation as a whole, and not who was lost."""
     job = make_job(initial_workers=2)
     job.dataset(total=90, shard_size=10)
     _, w1 = job.workers("w0", "w1")
@@ -174,13 +174,15 @@ def test_journals_of_the_first_release_are_read(make_job) -> None:
             generation=record.generation, members=[*kept, *record.joined], joined=joined, left=record.left
         )
         old.apply(msgspec.msgpack.decode(msgspec.msgpack.encode(whole), type=records.Record))
+    assert list(job.history.lost) == ["w1"]
+    job.history.lost.clear()
     assert old.to_snapshot() == job.history.to_snapshot()
 
 
 def test_a_snapshot_of_the_first_release_is_read(trio) -> None:
     job, *_ = trio
     state = msgspec.msgpack.decode(job.history.to_snapshot())
-    for later in ("commands", "commands_issued"):
+    for later in ("commands", "commands_issued", "lost", "stopped_generation", "stopped_runs"):
         del state[later]
     assert History.from_snapshot(msgspec.msgpack.encode(state)).member_ids == ("w0", "w1", "w2")
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 from faultkit.invariants import check_acknowledged, check_run
-from faultkit.job import let_pass
-from processkit.patience import until
+from faultkit.job import let_pass, until
 
 TOTAL, EPOCHS = 240, 2
 HEALED_S = 10.0

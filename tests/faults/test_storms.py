@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 from faultkit.invariants import check_acknowledged, check_run
-from faultkit.job import let_pass
-from processkit.patience import until
+from faultkit.job import let_pass, until
 
 HOSTS = 4
 TOTAL, EPOCHS = 1600, 2

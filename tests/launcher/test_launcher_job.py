@@ -182,6 +182,15 @@ class Storm(RuleBasedStateMachine):
         names = list(self.job.members)
         self.perform(self.job.reported(names[which % len(names)], self.now))
 
+    @rule(which=st.integers(0, 5), lost_s=st.floats(0.0, 10.0))
+    def a_worker_is_given_up(self, which: int, lost_s: float) -> None:
+        names = list(self.job.members)
+        self.perform(self.job.given_up(names[which % len(names)], lost_s, "its lease is over", self.now))
+
+    @rule()
+    def the_ranks_agree_to_stop(self) -> None:
+        self.job.stopped = True
+
     @rule(signum=st.sampled_from([SIGINT, SIGTERM]))
     def a_signal_arrives(self, signum: signal.Signals) -> None:
         self.perform(self.job.interrupted(signum, self.now))

@@ -32,6 +32,7 @@ PARTS = [
     wire.Value,
     wire.Lag,
     wire.HangRow,
+    wire.LostRow,
     wire.WorkerRow,
     wire.Part,
     wire.Shared,

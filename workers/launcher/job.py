@@ -67,8 +67,11 @@ class Member:
     state: MemberState = MemberState.ABSENT
     restarts: int = 0
     ever_ready: bool = False
+    born_at: float = 0.0
     deadline: float | None = None
     reason: str = ""
+    """Why this life was ended by the supervisor; empty otherwise."""
+    code: int = 0
 
     @property
     def alive(self) -> bool:
@@ -139,6 +142,7 @@ class Job:
 
     A run of its own has a coordinator; a host's part of a larger one has a `host`, which its members are named after.
     `unreported_s` is 0 where deaths are reported; else the seconds after which the coordinator knows by itself.
+    A worker that the coordinator gave up has `rejoin_s` to come back by itself.
     """
 
     workers: int
@@ -148,6 +152,9 @@ class Job:
     relay: bool = False
     host: str = ""
     unreported_s: float = 0.0
+    rejoin_s: float = 3.0
+    stopped: bool = False
+    """Whether the ranks of this run have agreed to stop, as far as the coordinator has told."""
     phase: Phase = Phase.STARTING
     members: dict[str, Member] = field(default_factory=dict)
     code: int = 0
@@ -197,7 +204,25 @@ class Job:
         member = self.members[name]
         if self.phase is not Phase.RUNNING or member.role != "worker" or member.state is not MemberState.LOST:
             return []
+        if self.stopped:
+            return self._leave_ended(member, now)
         return [self._spawn(member, now)]
+
+    def given_up(self, name: str, lost_s: float, reason: str, now: float) -> list[Effect]:
+        """Take in that the coordinator gave this worker's process up `lost_s` ago, and has not heard of it since.
+
+        One that is fenced and able comes back by itself, and is given the time. One that hangs or is stopped takes no
+        other signal than SIGKILL.
+        """
+        member = self.members[name]
+        mine = member.role == "worker" and member.state is MemberState.UP and now - lost_s >= member.born_at
+        if self.phase is not Phase.RUNNING or not mine or member.reason or lost_s < self.rejoin_s:
+            return []
+        member.reason = f"was given up by the coordinator ({reason})"
+        return [
+            Say(f"{name} {member.reason} and has not come back within {lost_s:.1f} s: killing it"),
+            Signal(name, signal.SIGKILL),
+        ]
 
     def interrupted(self, signum: signal.Signals, now: float) -> list[Effect]:
         """Take in a signal to the supervisor: the first ends the job in order, the second at once."""
@@ -252,11 +277,13 @@ class Job:
     # ---- losses --------------------------------------------------------------------------------------------------
 
     def _worker_exited(self, member: Member, code: int, now: float) -> list[Effect]:
-        story = describe_exit(code)
+        story, member.reason, member.code = describe_exit(code), "", code
         report: list[Effect] = [] if self.unreported_s else [Report(member.name, story)]
         if code == 0:
             member.state = MemberState.DONE
             return [*report, *self._advance(now)]
+        if self.stopped:
+            return [*report, Say(f"{member.name} {story}"), *self._leave_ended(member, now)]
         if member.restarts < self.limits.worker_restarts:
             member.state, member.deadline = MemberState.LOST, now + (self.unreported_s or self.limits.report_s)
             left = self.limits.worker_restarts - member.restarts - 1
@@ -265,6 +292,12 @@ class Job:
         member.state = MemberState.FAILED
         reason = f"{member.name} {story} after {member.restarts} restarts"
         return [*report, Say(f"{reason}; stopping the others"), *self._end(exit_code(code), reason, now)]
+
+    def _leave_ended(self, member: Member, now: float) -> list[Effect]:
+        """Let a worker that was lost behind the agreed stop be: the next life would train on alone."""
+        member.state, member.deadline = MemberState.FAILED, None
+        say = Say(f"{member.name} is not restarted: the ranks have agreed to stop")
+        return [say, *self._advance(now)]
 
     def _relay_exited(self, member: Member, code: int, now: float) -> list[Effect]:
         """Go on without a relay: workers speak to the coordinator themselves until there is one."""
@@ -295,6 +328,7 @@ class Job:
     def _spawn(self, member: Member, now: float) -> Spawn:
         if member.state is not MemberState.ABSENT:
             member.restarts += 1
+        member.born_at = now
         if member.role == "worker":
             member.state, member.deadline = MemberState.UP, None
         else:
@@ -310,9 +344,14 @@ class Job:
         if self.phase is Phase.STARTING:
             return self._start_next(now)
         if self.phase is Phase.RUNNING:
-            if all(member.state is MemberState.DONE for member in self._of("worker")):
-                return self._end(0, f"all {self.workers} workers finished", now)
-            return []
+            workers = self._of("worker")
+            if not all(member.state in {MemberState.DONE, MemberState.FAILED} for member in workers):
+                return []
+            for member in workers:
+                if member.state is MemberState.FAILED:
+                    story = f"{member.name} {describe_exit(member.code)} behind the stop"
+                    return self._end(exit_code(member.code), story, now)
+            return self._end(0, f"all {self.workers} workers finished", now)
         if self.phase is Phase.ENDING:
             return self._end_next(now)
         return []

@@ -55,12 +55,13 @@ def reach(url: str, token: str, job: str) -> CoordinatorClient:
 class Link:
     """Carries deaths to the coordinator and takes snapshots.
 
-    `on_report` is called from another thread whenever `take_reported` has something new.
+    `on_news` is called from another thread whenever `take_reported` or `latest` has something new.
     """
 
-    def __init__(self, coordinator: Coordinator, on_report: Callable[[], None]) -> None:
+    def __init__(self, coordinator: Coordinator, on_news: Callable[[], None]) -> None:
         self._coordinator = coordinator
-        self._on_report = on_report
+        self._on_news = on_news
+        self._told: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reported: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._poll: Future[Any] | None = None
         self._latest: tuple[float, Status] | None = None
@@ -70,8 +71,8 @@ class Link:
         told = self._coordinator.submit(ReportLost(worker_id=name, pid=pid, reason=reason))
 
         def answered(_: Future[Any]) -> None:
-            self._reported.put(name)
-            self._on_report()
+            self._told.put(name)
+            self._on_news()
 
         told.add_done_callback(answered)
         return told
@@ -87,11 +88,19 @@ class Link:
                     self.report(row.worker_id, row.pid, reason).result(timeout_s)
 
     def take_reported(self) -> list[str]:
-        """Return the workers whose death the coordinator has taken in since the last call."""
-        names = []
-        while not self._reported.empty():
-            names.append(self._reported.get())
-        return names
+        """Return the workers whose death the coordinator has taken in, and given a snapshot since."""
+        names = _drain(self._told)
+        if names:
+
+            def answered(_: Future[Any]) -> None:
+                for name in names:
+                    self._reported.put(name)
+                self._on_news()
+
+            survey = self._coordinator.submit(GetStatus())
+            survey.add_done_callback(self._take)
+            survey.add_done_callback(answered)
+        return _drain(self._reported)
 
     def poll(self) -> None:
         """Ask for a snapshot, unless one is on its way."""
@@ -124,3 +133,11 @@ class Link:
             return
         if isinstance(status, Status):
             self._latest = (time.monotonic(), status)
+            self._on_news()
+
+
+def _drain(names: queue.SimpleQueue[str]) -> list[str]:
+    found = []
+    while not names.empty():
+        found.append(names.get())
+    return found

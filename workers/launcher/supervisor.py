@@ -18,8 +18,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
+from strata_zmq.protocol.messages import Status
 from strata_zmq.transport.endpoints import parse_endpoint
 from strata_zmq.transport.sockets import raise_file_limit
+from strata_zmq.workers.identity import boot_id
 
 from .commands import Commands, Endpoints
 from .entry import complain
@@ -43,6 +45,8 @@ _IDLE_S = 60.0
 _SURVEY_S = 1.0
 _READY_BYTES_MAX = 4096
 _POLL_S = 0.5
+_REJOIN_MIN_S = 1.0
+_WATCHES = 3  # how often within the time that a lost worker has to come back its being so is looked for
 _FILES, _FILES_PER_CHILD = 64, 6
 
 
@@ -68,7 +72,10 @@ class Supervisor:
             coordinator=not options.coordinator_url,
             relay=options.relay,
             host=options.host,
+            rejoin_s=max(options.lease_s, _REJOIN_MIN_S),
         )
+        self._boot_id = boot_id()
+        self._run_id = secrets.token_hex(16)
         # Who names one can give the running workers commands.
         self._token = supervisor_token() or secrets.token_hex(16)
         self._live = options.progress == "live" or (options.progress == "auto" and on_terminal())
@@ -82,6 +89,7 @@ class Supervisor:
         self._remote: Coordinator | None = None
         self._began = time.monotonic()
         self._poll_due = float("inf")
+        self._judged: Status | None = None
         self._line_due = self._began + options.progress_interval_s
         self._drain_by = float("inf")
 
@@ -130,8 +138,10 @@ class Supervisor:
         coordinator = reach(options.coordinator_url, token, options.job)
         stack.callback(coordinator.close)
         self._remote = coordinator
+        lease_s = coordinator.welcome.lease_s
+        self._job.rejoin_s = max(lease_s, _REJOIN_MIN_S)
         if not token:
-            self._job.unreported_s = coordinator.welcome.lease_s
+            self._job.unreported_s = lease_s
         return coordinator.welcome.job
 
     def _prepare(self, job_name: str) -> None:
@@ -146,7 +156,7 @@ class Supervisor:
             self._endpoints = Endpoints(f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{second}", agent)
         else:
             self._endpoints = Endpoints(f"ipc://{scratch}/control", f"ipc://{scratch}/broadcast", agent)
-        self._common = common_environment(job_name, self._folders.run, self._store)
+        self._common = common_environment(job_name, self._folders.run, self._store, self._run_id)
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
@@ -164,7 +174,10 @@ class Supervisor:
                     key.data()
             now = time.monotonic()
             if self._link is not None:
-                for name in self._link.take_reported():
+                # A snapshot before the reports that it was taken after.
+                reported = self._link.take_reported()
+                self._judge(self._link, now)
+                for name in reported:
                     self._perform(self._job.reported(name, now))
             self._perform(self._job.tick(now))
             self._tend_pumps(now)
@@ -173,15 +186,30 @@ class Supervisor:
             self._drop(pump)
 
     def _timeout(self, now: float) -> float:
-        waits = [now + _IDLE_S, self._drain_by]
+        waits = [now + _IDLE_S, self._drain_by, self._poll_due]
         deadline = self._job.next_deadline()
         if deadline is not None:
             waits.append(deadline)
         if self._live or self._plain:
-            waits.append(min(self._poll_due, self._line_due))
+            waits.append(self._line_due)
         if not self._paused:
             waits += [pump.close_by for pump in self._pumps if pump.close_by is not None]
         return max(0.0, min(waits) - now)
+
+    def _judge(self, link: Link, now: float) -> None:
+        """See in a new snapshot which of the workers here were given up, and whether the run was stopped."""
+        latest = link.latest()
+        if latest is None or latest[1] is self._judged:
+            return
+        self._judged = status = latest[1]
+        self._job.stopped = self._run_id in status.stopped_runs
+        for row in status.lost:
+            # A row of the life before, or of a process elsewhere, says nothing about the child that runs now.
+            if row.worker_id in self._children and row.pid == self._pids[row.worker_id] and self._is_here(row.boot_id):
+                self._perform(self._job.given_up(row.worker_id, row.lost_s, row.reason, now))
+
+    def _is_here(self, boot_id: str) -> bool:
+        return boot_id in {"", self._boot_id}
 
     def _perform(self, effects: list[Effect]) -> None:
         pending = deque(effects)
@@ -337,8 +365,9 @@ class Supervisor:
         self._output.post(STDERR, f"[strata] {text}\n".encode(errors="backslashreplace"))
 
     def _show_figures(self, now: float) -> None:
-        if self._link is not None and (self._live or self._plain) and now >= self._poll_due:
-            self._poll_due = now + _POLL_S
+        if self._link is not None and now >= self._poll_due:
+            watch_s = self._job.rejoin_s / _WATCHES
+            self._poll_due = now + (min(_POLL_S, watch_s) if self._live or self._plain else watch_s)
             self._link.poll()
         if self._plain and now >= self._line_due:
             self._line_due = now + self._options.progress_interval_s
