@@ -137,3 +137,23 @@ def test_the_scripts_hand_their_arguments_on(start: Start, name: str) -> None:
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert "--help" in out
+
+
+@pytest.mark.parametrize("command", ["stop", "drain"])
+def test_a_worker_without_a_script_leaves_when_it_is_told_to(start: Start, eventually, command: str) -> None:
+    token = os.environ | {"STRATA_SUPERVISOR_TOKEN": "a test's"}
+    reading, writing = os.pipe()
+    start(
+        ROOT / "scripts/start_coordinator",
+        *("--control", "tcp://127.0.0.1:0", "--broadcast", "tcp://127.0.0.1:0", "--ready-fd", writing),
+        pass_fds=[writing],
+        env=token,
+    )
+    os.close(writing)
+    with os.fdopen(reading) as ready:
+        url = str(json.loads(ready.readline())["control"])
+    worker = start(*STRATA, "worker", "--coordinator", url, "--worker-id", "by-hand")
+    eventually(lambda: _status(url)["have"] == 1)
+    subprocess.run([*STRATA, "command", command, "--coordinator", url], env=token, timeout=30, check=True)
+    assert worker.wait(20) == 0
+    assert _status(url)["workers"] == _status(url)["lost"] == []

@@ -1,7 +1,7 @@
 """`strata worker`: one worker of a job that runs elsewhere, with a script or without one.
 
 Owns that command's options; never knows what the script does. Without a script the worker registers, heartbeats and
-waits, so that a connection can be seen to work.
+waits until it is interrupted or commanded to stop or to drain, so that a connection can be seen to work.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 
 def main(argv: list[str]) -> int:
-    """Run the command; returns 0 after an interrupt. With a script this process becomes the script."""
+    """Run the command; returns 0 when it was to leave. With a script this process becomes the script."""
     parser = Parser(prog="strata worker", description="Run SCRIPT as one worker of a job, or stay registered and idle.")
     add_coordinator(parser)
     parser.add_argument(
@@ -46,19 +46,25 @@ def _become(options: argparse.Namespace) -> NoReturn:
     os.execv(sys.executable, [sys.executable, *program, *options.args])  # noqa: S606 - no shell is wanted
 
 
+def _obey(command: str, leave: threading.Event) -> None:
+    if command in {"stop", "drain"}:
+        leave.set()
+
+
 def _idle(url: str, worker_id: str, timeout_s: float) -> int:
     from strata_zmq.workers.session import WorkerIdentity, WorkerSession
 
     log_to_stderr()
-    stop = threading.Event()
+    leave = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda *_: stop.set())
+        signal.signal(signum, lambda *_: leave.set())
     identity = WorkerIdentity(worker_id=worker_id or WorkerIdentity.default_id())
-    session = WorkerSession(identity, url)
+    # There is no commit point here to agree on a stop at: the others stop at their next one.
+    session = WorkerSession(identity, url, on_command=lambda command: _obey(command, leave))
     session.connect(timeout_s)
     try:
         print(f"{identity.worker_id} is registered at {url}; interrupt to leave", flush=True)
-        stop.wait()
+        leave.wait()
     finally:
         session.close()
     return 0
