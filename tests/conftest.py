@@ -10,15 +10,14 @@ import signal
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from processkit.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-T = TypeVar("T")
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, never written
 _OUTSIDE = ("AWS_", "STRATA_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -72,21 +71,10 @@ class _StrictSkips:
                 terminalreporter.line(nodeid)
 
 
-def _eventually(predicate: Callable[[], T], timeout_s: float = 10.0, message: str = "") -> T:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = predicate()
-        if value:
-            return value
-        if time.monotonic() >= deadline:
-            pytest.fail(f"not within {timeout_s} s: {message or predicate}; last value {value!r}")
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def eventually() -> Callable[..., object]:
     """`eventually(predicate, timeout_s=10, message="")` polls until `predicate()` is true and returns its value."""
-    return _eventually
+    return until
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import psutil
 import pytest
+from processkit.patience import until
 
 from strata_zmq.bench.registry import chosen, suite_names
 
@@ -190,10 +190,8 @@ def test_an_interrupted_run_reports_what_it_has_and_leaves_nothing_behind(
         told = iter(running.stderr.readline, "")
         assert any("coordinator: server CPU time" in line for line in told)
         process = psutil.Process(running.pid)
-        deadline = time.monotonic() + 20
-        while len(children := process.children(recursive=True)) < 2:
-            assert time.monotonic() < deadline, "the servers were never started"
-            time.sleep(0.01)
+        until(lambda: len(process.children(recursive=True)) >= 2, 20, "the servers are started")
+        children = process.children(recursive=True)
         running.send_signal(number)
         running.communicate(timeout=30)
     assert running.returncode == 130

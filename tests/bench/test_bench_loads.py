@@ -7,13 +7,13 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+from processkit.patience import until
 
 from strata_zmq.bench.loads.coordinator import coordinator_process
 from strata_zmq.bench.loads.journaled import Arrivals
@@ -24,13 +24,6 @@ from strata_zmq.bench.loads.wire import Wires, framed, wired
 from strata_zmq.errors import PeerLostError, ProtocolError, StrataError
 from strata_zmq.protocol.codec import encode
 from strata_zmq.protocol.messages import ErrorReply, GetStatus, Heartbeat, HeartbeatAck, Released, Status, Welcome
-
-
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata_zmq.domain import names
+from strata_zmq.domain.shuffle import num_shards
 from strata_zmq.errors import InvalidArgumentError
 
 ALLOWED = string.ascii_letters + string.digits + "_.-"
@@ -90,6 +91,7 @@ def test_a_size_outside_its_limits_is_refused(value: object) -> None:
 
 def test_a_dataset_in_fewer_samples_than_a_shard_is_one_short_shard() -> None:
     names.check_dataset(dataset_id="digits", total_samples=10, shard_size=1000, seed=42, path="/d", metadata={})
+    assert num_shards(10, 1000) == 1
 
 
 @pytest.mark.parametrize(

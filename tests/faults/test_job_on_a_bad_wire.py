@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 from faultkit.invariants import check_run
-from faultkit.job import let_pass, until
+from faultkit.job import let_pass
 from faultkit.proxy import Behaviour
 from faultkit.zmtp import bodies, one_frame
+from processkit.patience import until
 
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.codec import decode_reply, encode

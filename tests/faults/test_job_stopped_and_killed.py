@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from faultkit.invariants import check_acknowledged, check_run
-from faultkit.job import let_pass, until
+from faultkit.job import let_pass
+from processkit.patience import until
 
 TOTAL, EPOCHS = 240, 2
 HEALED_S = 10.0

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from faultkit.invariants import check_acknowledged, check_run
-from faultkit.job import let_pass, until
+from faultkit.job import let_pass
+from processkit.patience import until
 
 HOSTS = 4
 TOTAL, EPOCHS = 1600, 2

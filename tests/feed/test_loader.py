@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processkit.patience import until
 
 from strata_zmq.errors import (
     DeadlineExceededError,
@@ -24,13 +25,6 @@ from strata_zmq.feed.messages import ReaderError
 from strata_zmq.feed.readers import ArrayReader, FactoryReader
 
 HERE = Path(__file__).parent
-
-
-def until(condition, what: str, timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.005)
 
 
 def gone(pid: int) -> bool:
@@ -226,9 +220,9 @@ def test_what_was_delivered_before_the_loader_process_died_is_still_received(tmp
         loader.submit(np.array([1, 2]), tag=1)
         loader.submit(np.array([3, 4]), tag=2)
         loader.submit(np.array([5, 6]), tag=3)
-        until((tmp_path / "read-5").exists, "the third read, which begins when the second is delivered")
+        until((tmp_path / "read-5").exists, 20.0, "the third read, which begins when the second is delivered")
         os.kill(loader.pid, signal.SIGKILL)
-        until(lambda: gone(loader.pid), "the end of the loader process")
+        until(lambda: gone(loader.pid), 20.0, "the end of the loader process")
         for tag in (1, 2):
             assert loader.receive().arrays["index"].tolist() == [2 * tag - 1, 2 * tag]
 
@@ -362,7 +356,7 @@ def test_the_loader_process_dies_with_a_trainer_that_is_killed(state, where):
             assert trainer.stdout.readline() == "still there\n", "the loader outlives the thread that made it"
         assert not gone(pid)
         trainer.kill()
-    until(lambda: gone(pid), "the end of the loader process")
+    until(lambda: gone(pid), 20.0, "the end of the loader process")
 
 
 def test_a_killed_process_group_leaves_nothing_behind():
@@ -380,7 +374,7 @@ def test_a_killed_process_group_leaves_nothing_behind():
         assert "/memfd:strata-batches" in maps, "memory that goes with its last holder"
         assert "/dev/shm" not in maps, "and none that has to be unlinked"  # noqa: S108 - only looked for
         os.killpg(trainer.pid, signal.SIGKILL)
-    until(lambda: gone(pid), "the end of the loader process")
+    until(lambda: gone(pid), 20.0, "the end of the loader process")
 
 
 FORKED = """

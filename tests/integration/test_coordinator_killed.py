@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processkit.patience import until
 
 from strata_zmq import TrainingOrchestrator
 from strata_zmq.domain.shuffle import dataset_checksum
@@ -149,10 +150,7 @@ def test_without_a_coordinator_the_error_names_the_address(run_dir: Path) -> Non
 
 
 def _wait_until_arrived(coordinator: Any, name: str) -> None:
-    deadline = time.monotonic() + 10
-    while not any(barrier["name"] == name and barrier["arrived"] for barrier in coordinator.status().barriers):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: any(barrier["name"] == name and barrier["arrived"] for barrier in coordinator.status().barriers))
 
 
 def _like(released: Any, other: Any) -> Any:

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
-import pytest
 from processkit.trainer import Trainer
 
-__all__ = ["PROGRAM", "Worker", "let_pass", "until"]
-
-T = TypeVar("T")
+__all__ = ["PROGRAM", "Worker", "let_pass"]
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "train_and_tell.py"
-
-
-def until(predicate: Callable[[], T], timeout_s: float, what: str) -> T:
-    """Poll until `predicate()` is true and return its value; `what` did not happen in time otherwise."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := predicate()):
-        if time.monotonic() >= deadline:
-            pytest.fail(f"not within {timeout_s:g} s: {what}")
-        time.sleep(0.01)
-    return value
 
 
 def let_pass(seconds: float) -> None:

@@ -243,7 +243,7 @@ class Coordinator:
         if last < len(sends):
             self.kill(f"after {last} of {len(sends)} replies")
             return
-        self._send_folded(effects)
+        self._send_folded(effects, sends)
         if effects.broadcasts and self._crashes(CRASH_POINTS[3]):
             self.kill("before it has announced anything")
             return
@@ -258,10 +258,10 @@ class Coordinator:
             self._idle = True
             self._timeline.after(POLL_S, self._loop, turn)
 
-    def _send_folded(self, effects: Effects) -> None:
+    def _send_folded(self, effects: Effects, sends: list[tuple[bytes, Reply]]) -> None:
         """Send what children of agents are told, at the end, as the real shell does."""
         refusals, self._refusals = self._refusals, []
-        told = [*refusals, *((connection, reply) for connection, reply in effects.sends if is_child(connection))]
+        told = [*refusals, *((connection, reply) for connection, reply in sends if is_child(connection))]
         if not told:
             return
         folding = self._folding
