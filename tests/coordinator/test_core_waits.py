@@ -64,3 +64,22 @@ def test_the_first_generation_waits_for_all_its_workers_however_long_that_takes(
         job.wait(job.config.lease_s - 1.0)
         first.heartbeat()
     assert waiting.waits
+
+
+def test_only_the_latest_requests_that_were_given_up_are_remembered(make_job) -> None:
+    """A copy of one of them is refused again; one from long ago is a new request, and memory stays bounded."""
+    job = make_job(initial_workers=101, lease_s=1000.0)
+    *waiting, _ = job.workers(*(f"w{number}" for number in range(101)))
+
+    def give_up(epochs: int) -> list:
+        for _ in range(epochs):
+            events = [worker.event(wire.AdvanceEpoch(epoch=0, timeout_s=0.1)) for worker in waiting]
+            job.step(*events)
+            job.wait(0.25)
+        return events
+
+    first, last = give_up(1), give_up(41)
+    job.step(first[0], last[0])
+    replies = [waiting[0].calls[event.message.seq].replies for event in (first[0], last[0])]
+    assert [len(one) for one in replies] == [1, 2]
+    assert {reply.code for one in replies for reply in one} == {"deadline_exceeded"}
