@@ -95,6 +95,7 @@ class Watch:
         for record in self._durable_records:
             self.decided.read(record)
         self._owner.clear()
+        self._pids = {member.worker_id: member.pid for member in history.members}
         self._heard = dict.fromkeys(self.decided.members, self._running_s)
         self._stepped_at = clock
         self._broadcast_seq = 0
