@@ -150,3 +150,28 @@ def test_a_killed_agent_leaves_nothing_behind(start_bus, start_host, script, run
     host.process.kill()
     host.process.wait()
     eventually(lambda: list((run_dir / "a").iterdir()) == [], 15)
+
+
+def test_a_worker_that_was_evicted_because_it_hangs_is_killed_and_restarted(
+    start_bus, start_host, script, run_dir, eventually
+) -> None:
+    """Its heartbeats come, so it is refused until its loop moves; it never does."""
+    path = script(
+        JOIN.replace(
+            "    time.sleep(0.02)\n",
+            '    if os.environ["STRATA_RESTARTS"] == "0" and os.path.exists("hang-" + os.environ["WORKER_ID"]):\n'
+            "        time.sleep(600)\n"
+            "    time.sleep(0.02)\n",
+        )
+    )
+    options = ("--initial-workers", "2", "--lease-s", "2", "--hang-s", "2", "--evict-hung")
+    bus = start_bus(*options, token=TOKEN)
+    host = start_host(bus, "node", "-n", 2, path, token=TOKEN)
+    eventually(lambda: host.out.read_text().count("with 2") >= 6, 30)
+    (run_dir / "hang-node-1").touch()
+    eventually(lambda: "[node-1] life 1" in host.out.read_text(), 40)
+    assert "node-1 was given up by the coordinator (its training loop hangs)" in host.err.read_text()
+    seen = len(host.out.read_text())
+    eventually(lambda: host.out.read_text()[seen:].count("with 2") >= 6, 30)
+    (run_dir / "stop").touch()
+    assert host.wait() == 0, host.story()
