@@ -12,6 +12,7 @@ __all__ = [
     "BarrierBrokenError",
     "CheckpointCorruptError",
     "DeadlineExceededError",
+    "DurabilityError",
     "FencedError",
     "GenerationChangedError",
     "HistoryChangedError",
@@ -23,6 +24,7 @@ __all__ = [
     "StaleGenerationError",
     "StorageError",
     "StrataError",
+    "SupersededError",
     "UnavailableError",
     "UnknownSessionError",
     "from_wire",
@@ -171,6 +173,23 @@ class StorageError(StrataError, OSError):
     code = "storage"
     fault = "environment"
     retryable = True
+
+
+class DurabilityError(StorageError):
+    """The storage took bytes and cannot promise that they last: an fsync failed, or other bytes were stored.
+
+    What was written is given up whole. An fsync is never tried again: the system may have forgotten what it lost.
+    """
+
+    code = "durability"
+    retryable = False
+
+
+class SupersededError(StrataError):
+    """A save was skipped, or made way for a newer one, because the storage was still busy with earlier ones."""
+
+    code = "superseded"
+    fault = "environment"
 
 
 class CheckpointCorruptError(StrataError):

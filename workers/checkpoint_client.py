@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from strata_zmq.checkpoint.chunks import CHUNK_BYTES
 from strata_zmq.checkpoint.snapshot import ArenaPool, Snapshot, take_snapshot
-from strata_zmq.domain.manifest import Kind, encode_rank_index
+from strata_zmq.domain.manifest import Kind
+from strata_zmq.domain.manifest_format import encode_rank_index
 from strata_zmq.domain.names import check_metadata, check_not_negative
 from strata_zmq.errors import (
     DeadlineExceededError,

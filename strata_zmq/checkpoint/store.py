@@ -16,20 +16,14 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from strata_zmq.domain.manifest import (
-    ChunkRecord,
-    Head,
-    HeadEntry,
-    Manifest,
-    RankIndex,
-    check_checkpoint_id,
+from strata_zmq.domain.manifest import ChunkRecord, Head, HeadEntry, Manifest, RankIndex, check_checkpoint_id, save_term
+from strata_zmq.domain.manifest_format import (
     decode_head,
     decode_manifest,
     decode_rank_index,
     encode_head,
     encode_manifest,
     encode_rank_index,
-    save_term,
 )
 from strata_zmq.errors import (
     AlreadyExistsError,

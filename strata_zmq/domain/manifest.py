@@ -1,32 +1,28 @@
-"""The records that make a checkpoint: chunk, rank index, manifest and HEAD, as values and as self-checking JSON.
+"""The records that make a checkpoint: chunk, rank index, manifest and HEAD, as values.
 
-It knows what a valid record is, never where it is stored, what time it is, or how to put a model together again.
-
-Each record is stored as two lines: a header `{"kind": ..., "format": ..., "digest": ...}` and the body, whose
-BLAKE2b-256 the header carries. So a record that was cut off, damaged or taken for another kind is told from a good one.
+It knows what a valid record is, never how or where it is stored, what time it is, or how to put a model together again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from strata_zmq.domain.names import check_metadata, check_name
-from strata_zmq.errors import CheckpointCorruptError, InvalidArgumentError
+from strata_zmq.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 __all__ = [
     "CHECKPOINT_ID_MAX",
-    "FORMAT",
+    "METRICS_MAX",
     "ChunkRecord",
+    "Codec",
     "Head",
     "HeadEntry",
     "Kind",
@@ -36,19 +32,14 @@ __all__ = [
     "Span",
     "TensorRecord",
     "check_checkpoint_id",
-    "decode_head",
-    "decode_manifest",
-    "decode_rank_index",
-    "encode_head",
-    "encode_manifest",
-    "encode_rank_index",
+    "check_metrics",
     "save_order",
     "save_term",
     "tensor_dtype",
 ]
 
-FORMAT = 1
 CHECKPOINT_ID_MAX = 128
+METRICS_MAX = 64
 _COUNT_MAX = 2**62
 _RANKS_MAX = 1_000_000
 _RETAINED_MAX = 10_000
@@ -57,23 +48,44 @@ _DIMENSIONS_MAX = 64
 Kind = Literal["FULL", "INCREMENTAL", "OPTIMIZER_ONLY", "MODEL_ONLY"]
 """What part of the training state a checkpoint holds."""
 
-R = TypeVar("R")
+Codec = Literal["", "zstd"]
+"""How a chunk's bytes are stored: as they are, or compressed."""
 
 _CLUSTER_ID = re.compile(r"step-(\d+)-g(\d+)-t(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkRecord:
-    """One stored slice of a rank's bytes: its key, the blake3 of its content in hexadecimal, its size in bytes."""
+    """One stored slice of a rank's bytes: the blake3 of its content in hexadecimal, its size, and where it lies.
+
+    It is bytes [offset, offset + stored_bytes) of the object under `key`, which may hold others beside it. `digest` and
+    `nbytes` are those of the bytes themselves, before a `codec` made `stored` of them (0: as many as there are).
+    """
 
     key: str
     digest: str
     nbytes: int
+    offset: int = 0
+    codec: Codec = ""
+    stored: int = 0
 
     def __post_init__(self) -> None:
         _text("chunk key", self.key)
         _digest("chunk digest", self.digest)
         _count("chunk size", self.nbytes, minimum=1)
+        _count("chunk offset", self.offset)
+        _count("stored size", self.stored)
+        if self.codec not in get_args(Codec):
+            raise InvalidArgumentError(f"codec is {ascii(self.codec)[:48]}: this release knows zstd")
+        if not self.codec and self.stored not in {0, self.nbytes}:
+            raise InvalidArgumentError(f"chunk {self.key} is not compressed, and {self.stored} of {self.nbytes} bytes")
+        if self.codec and not self.stored:
+            raise InvalidArgumentError(f"chunk {self.key} is compressed and does not say to how many bytes")
+
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes of the object it takes."""
+        return self.stored or self.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +106,8 @@ class Span:
 class TensorRecord:
     """One array: its path in the state tree, NumPy dtype string, shape, and the spans that hold its C-order bytes.
 
-    `tag` tells what it was: "numpy", "scalar" (a NumPy scalar), "bytes", or "torch:" and the torch dtype's name.
+    `tag` tells what it was: "numpy", "scalar" (a NumPy scalar), "bytes", or "torch:" and the torch dtype's name. A part
+    of a larger array has that one's `global_shape`, and in `global_offsets` the place of its first element in it.
     """
 
     path: str
@@ -102,10 +115,13 @@ class TensorRecord:
     shape: tuple[int, ...]
     tag: str
     spans: tuple[Span, ...]
+    global_shape: tuple[int, ...] | None = None
+    global_offsets: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         _text("tensor path", self.path)
         _text("tensor tag", self.tag)
+        _text("tensor dtype", self.dtype)
         if len(self.shape) > _DIMENSIONS_MAX:
             raise InvalidArgumentError(
                 f"tensor {self.path} has {len(self.shape)} dimensions, the limit is {_DIMENSIONS_MAX}: reshape it"
@@ -117,6 +133,7 @@ class TensorRecord:
             raise InvalidArgumentError(
                 f"tensor {self.path} needs {self.nbytes} bytes, its spans hold {held}: the index is damaged"
             )
+        _check_place(self.path, self.shape, self.global_shape, self.global_offsets)
 
     @property
     def nbytes(self) -> int:
@@ -126,12 +143,16 @@ class TensorRecord:
 
 @dataclass(frozen=True, slots=True)
 class RankIndex:
-    """What one rank saved: a skeleton (the tree with references to tensors), the tensors, and their chunks."""
+    """What one rank saved: a skeleton (the tree with references to tensors), the tensors, and their chunks.
+
+    `rng` is a skeleton without tensors: the state of the process's random number generators.
+    """
 
     rank: int
     skeleton: Any
     tensors: tuple[TensorRecord, ...]
     chunks: tuple[ChunkRecord, ...]
+    rng: Any = None
 
     def __post_init__(self) -> None:
         _count("rank", self.rank, maximum=_RANKS_MAX)
@@ -152,13 +173,20 @@ class RankIndex:
 
 @dataclass(frozen=True, slots=True)
 class RankEntry:
-    """Where a manifest finds one rank: its worker, the key and blake3 digest of its index, its bytes in chunks."""
+    """Where a manifest finds one rank: its worker, the key and blake3 digest of its index, its bytes in chunks.
+
+    `refs` are the other checkpoints in whose folders some of its chunks lie; `written_bytes` is what was new (-1: not
+    told). `drained`: a storage writer finished it after the worker's death.
+    """
 
     rank: int
     worker_id: str
     index_key: str
     digest: str
     size_bytes: int
+    refs: tuple[str, ...] = ()
+    written_bytes: int = -1
+    drained: bool = False
 
     def __post_init__(self) -> None:
         _count("rank", self.rank, maximum=_RANKS_MAX)
@@ -166,6 +194,10 @@ class RankEntry:
         _text("index_key", self.index_key)
         _digest("index digest", self.digest)
         _count("size_bytes", self.size_bytes)
+        _count("written_bytes", self.written_bytes, minimum=-1)
+        _ids("refs", self.refs)
+        if type(self.drained) is not bool:
+            raise InvalidArgumentError(f"drained is {ascii(self.drained)[:48]}: give true or false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +206,8 @@ class Manifest:
 
     `term` and `generation` are those of its commit, `created_at` is in Unix seconds, `ranks` holds one entry per rank
     in rank order, `metadata` at most 64 texts of 1024 characters, and `ledger` the committed history at that point, any
-    JSON value.
+    JSON value. `metrics` are at most 64 finite numbers by which a best checkpoint is chosen, `parent` is the checkpoint
+    whose chunks could be referred to, and `lineage` marks the history that the ledger is of.
     """
 
     checkpoint_id: str
@@ -187,14 +220,19 @@ class Manifest:
     kind: Kind = "FULL"
     metadata: Mapping[str, str] = field(default_factory=dict)
     ledger: Any = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    parent: str = ""
+    lineage: int = 0
 
     def __post_init__(self) -> None:
         check_checkpoint_id(self.checkpoint_id)
-        for name in ("step", "epoch", "term", "generation"):
+        check_metrics(self.metrics)
+        if self.parent:
+            check_checkpoint_id(self.parent)
+        for name in ("step", "epoch", "term", "generation", "lineage"):
             _count(name, getattr(self, name))
         _moment("created_at", self.created_at)
-        if self.kind not in get_args(Kind):
-            raise InvalidArgumentError(f"kind is {self.kind!r}: give one of {', '.join(get_args(Kind))}")
+        _check_kind(self.kind)
         check_metadata("metadata", self.metadata)
         if not 1 <= len(self.ranks) <= _RANKS_MAX:
             raise InvalidArgumentError(f"{len(self.ranks)} ranks, the limits are 1 and {_RANKS_MAX}")
@@ -213,10 +251,15 @@ class Manifest:
         """Bytes in all ranks' chunks."""
         return sum(entry.size_bytes for entry in self.ranks)
 
+    @property
+    def refs(self) -> tuple[str, ...]:
+        """The other checkpoints in whose folders chunks of this one lie, in ascending order."""
+        return tuple(sorted({ref for entry in self.ranks for ref in entry.refs}))
+
 
 @dataclass(frozen=True, slots=True)
 class HeadEntry:
-    """One committed checkpoint in HEAD: enough to list it without opening its manifest."""
+    """One committed checkpoint in HEAD: enough to list it, and to decide what stays, without opening its manifest."""
 
     checkpoint_id: str
     manifest_key: str
@@ -227,9 +270,15 @@ class HeadEntry:
     world_size: int
     size_bytes: int
     created_at: float
+    kind: Kind = "FULL"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    refs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_checkpoint_id(self.checkpoint_id)
+        _check_kind(self.kind)
+        check_metrics(self.metrics)
+        _ids("refs", self.refs)
         _text("manifest_key", self.manifest_key)
         _digest("manifest digest", self.digest)
         for name in ("step", "epoch", "generation", "size_bytes"):
@@ -242,7 +291,10 @@ class HeadEntry:
 class Head:
     """The one object whose advance commits: the fence, a counter of advances, and what is retained, oldest first.
 
-    The fence (term, generation, step) is that of the last commit under a coordinator; a lower one is refused.
+    The fence (term, generation, step) is that of the last commit under a coordinator; a lower one is refused. Neither
+    `pins` are ever dropped nor the `verified` one, the last that was read whole. `kept` are checkpoints that are not
+    retained any more, in whose folders chunks of retained ones lie. The `nonce` makes the bytes of each advance its
+    own: a store whose versions are digests could not tell two advances with equal bytes apart.
     """
 
     term: int = 0
@@ -250,8 +302,17 @@ class Head:
     step: int = 0
     version: int = 0
     retained: tuple[HeadEntry, ...] = ()
+    nonce: str = ""
+    pins: tuple[str, ...] = ()
+    verified: str = ""
+    kept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _text("nonce", self.nonce)
+        _ids("pins", self.pins)
+        _ids("kept", self.kept)
+        if self.verified:
+            check_checkpoint_id(self.verified)
         for name in ("term", "generation", "step", "version"):
             _count(name, getattr(self, name))
         if len(self.retained) > _RETAINED_MAX:
@@ -284,6 +345,17 @@ def check_checkpoint_id(value: object) -> str:
     return text
 
 
+def check_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Accept at most 64 finite numbers under names."""
+    if len(metrics) > METRICS_MAX:
+        raise InvalidArgumentError(f"metrics has {len(metrics)} entries, the limit is {METRICS_MAX}: give fewer")
+    for name, value in metrics.items():
+        check_name("metrics", name, CHECKPOINT_ID_MAX)
+        if type(value) not in {float, int} or not math.isfinite(value):
+            raise InvalidArgumentError(f"metrics[{name!r}] is {ascii(value)[:48]}: give a finite number")
+    return dict(metrics)
+
+
 def save_order(checkpoint_id: str) -> tuple[int, int] | None:
     """Return (generation, step) of a save under a coordinator, from the id that it gave; None for other ids.
 
@@ -310,117 +382,32 @@ def tensor_dtype(path: str, text: str) -> np.dtype[Any]:
     return dtype
 
 
-def encode_rank_index(index: RankIndex) -> bytes:
-    """Return the stored form of a rank index."""
-    body = {
-        "rank": index.rank,
-        "skeleton": index.skeleton,
-        "tensors": [
-            {
-                "path": tensor.path,
-                "dtype": tensor.dtype,
-                "shape": list(tensor.shape),
-                "tag": tensor.tag,
-                "spans": [[span.chunk, span.offset, span.nbytes] for span in tensor.spans],
-            }
-            for tensor in index.tensors
-        ],
-        "chunks": [[chunk.key, chunk.digest, chunk.nbytes] for chunk in index.chunks],
-    }
-    return _seal("rank-index", body)
+def _check_place(
+    path: str, shape: tuple[int, ...], whole: tuple[int, ...] | None, offsets: tuple[int, ...] | None
+) -> None:
+    if whole is None and offsets is None:
+        return
+    if whole is None or offsets is None or not len(whole) == len(offsets) == len(shape):
+        raise InvalidArgumentError(f"tensor {path} is a shard: give its global shape and offsets, as long as its shape")
+    for length, begin, limit in zip(shape, offsets, whole, strict=True):
+        _count(f"global offset of tensor {path}", begin)
+        _count(f"global shape of tensor {path}", limit)
+        if begin + length > limit:
+            raise InvalidArgumentError(
+                f"tensor {path} of shape {shape} at {offsets} reaches beyond its global shape {whole}"
+            )
 
 
-def decode_rank_index(data: bytes, name: str) -> RankIndex:
-    """Return the rank index in `data`; CheckpointCorruptError, which calls it `name`, where there is no valid one."""
-
-    def build(body: dict[str, Any]) -> RankIndex:
-        return RankIndex(
-            rank=body["rank"],
-            skeleton=body["skeleton"],
-            tensors=tuple(
-                TensorRecord(
-                    path=tensor["path"],
-                    dtype=_text("dtype", tensor["dtype"]),
-                    shape=tuple(_list(tensor["shape"])),
-                    tag=tensor["tag"],
-                    spans=tuple(Span(*_list(span)) for span in _list(tensor["spans"])),
-                )
-                for tensor in _list(body["tensors"])
-            ),
-            chunks=tuple(ChunkRecord(*_list(chunk)) for chunk in _list(body["chunks"])),
-        )
-
-    return _open("rank-index", data, name, build)
+def _check_kind(kind: object) -> None:
+    if kind not in get_args(Kind):
+        raise InvalidArgumentError(f"kind is {ascii(kind)[:48]}: give one of {', '.join(get_args(Kind))}")
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the stored form of a manifest; InvalidArgumentError where its ledger is no JSON value."""
-    body = asdict(manifest)
-    body["metadata"] = dict(manifest.metadata)
-    return _seal("manifest", body)
-
-
-def decode_manifest(data: bytes, name: str) -> Manifest:
-    """Return the manifest in `data`; CheckpointCorruptError, which calls it `name`, where there is no valid one."""
-
-    def build(body: dict[str, Any]) -> Manifest:
-        ranks = tuple(RankEntry(**entry) for entry in _list(body.pop("ranks")))
-        return Manifest(ranks=ranks, **body)
-
-    return _open("manifest", data, name, build)
-
-
-def encode_head(head: Head) -> bytes:
-    """Return the stored form of HEAD."""
-    return _seal("head", asdict(head))
-
-
-def decode_head(data: bytes, name: str) -> Head:
-    """Return the HEAD in `data`; CheckpointCorruptError, which calls it `name`, where there is no valid one."""
-
-    def build(body: dict[str, Any]) -> Head:
-        retained = tuple(HeadEntry(**entry) for entry in _list(body.pop("retained")))
-        return Head(retained=retained, **body)
-
-    return _open("head", data, name, build)
-
-
-def _seal(kind: str, body: object) -> bytes:
-    try:
-        # NaN is no JSON; a ledger that holds one would be read differently by other languages.
-        text = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgumentError(
-            f"{kind} cannot be written as JSON: {error}; use numbers, text, lists and mappings from text"
-        ) from None
-    header = {"kind": kind, "format": FORMAT, "digest": _body_digest(text)}
-    return json.dumps(header, separators=(",", ":")).encode() + b"\n" + text + b"\n"
-
-
-def _open(kind: str, data: bytes, name: str, build: Callable[[dict[str, Any]], R]) -> R:
-    head, _, rest = data.partition(b"\n")
-    try:
-        header = json.loads(head)
-        found, version, digest = header["kind"], header["format"], header["digest"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise CheckpointCorruptError(f"{name} ({len(data)} bytes) does not begin as a {kind} does") from None
-    if found != kind:
-        raise CheckpointCorruptError(f"{name} is a {ascii(found)[:48]}, not a {kind}")
-    if version != FORMAT:
-        raise CheckpointCorruptError(
-            f"{name} has format {ascii(version)[:20]}, this release reads {FORMAT}: use the release that wrote it"
-        )
-    body = rest[:-1]
-    if not rest.endswith(b"\n") or _body_digest(body) != digest:
-        raise CheckpointCorruptError(f"{name} ({len(data)} bytes) does not match its digest: cut off or damaged")
-    try:
-        return build(json.loads(body))
-    except (InvalidArgumentError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointCorruptError(f"{name} is whole but is no valid {kind}: {error!r}") from None
-
-
-def _body_digest(body: bytes) -> str:
-    return hashlib.blake2b(body, digest_size=32).hexdigest()
+def _ids(name: str, ids: tuple[str, ...]) -> None:
+    for one in ids:
+        check_checkpoint_id(one)
+    if len(set(ids)) != len(ids):
+        raise InvalidArgumentError(f"{name} names a checkpoint twice")
 
 
 def _count(name: str, value: object, *, minimum: int = 0, maximum: int = _COUNT_MAX) -> int:
@@ -446,9 +433,3 @@ def _digest(name: str, value: object) -> str:
     if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
         raise InvalidArgumentError(f"{name} is {ascii(text)[:48]}: give 64 hexadecimal digits")
     return text
-
-
-def _list(value: object) -> list[Any]:
-    if type(value) is not list:
-        raise TypeError(f"{ascii(value)[:48]} is no list")
-    return value

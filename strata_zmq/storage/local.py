@@ -22,16 +22,17 @@ from aiofiles.threadpool import wrap
 
 from strata_zmq.domain.names import check_path
 from strata_zmq.errors import InvalidArgumentError, NotFoundError, StorageError
-from strata_zmq.storage.base import Data, VersionConflictError, check_key, check_prefix
+from strata_zmq.storage.base import Data, Parts, Traits, VersionConflictError, check_key, check_prefix, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
 __all__ = ["LOCK_TIMEOUT_S", "LocalStorage"]
 
 LOCK_TIMEOUT_S = 30.0
 """How long a compare-and-swap waits for the lock file; a healthy holder needs milliseconds."""
 
+_TRAITS = Traits(object_bytes_best=8 * 1024 * 1024, puts_at_once=4)
 _TEMPORARY = ".tmp-"
 _LOCK_POLL_S = 0.005
 _CLAIM_ATTEMPTS = 100
@@ -64,6 +65,11 @@ class LocalStorage:
         """The folder's absolute path."""
         return str(self._root)
 
+    @property
+    def traits(self) -> Traits:
+        """How it likes to be used."""
+        return _TRAITS
+
     async def prepare(self) -> None:
         """Create the folder and prove with a small file that it can be written."""
 
@@ -78,14 +84,15 @@ class LocalStorage:
 
         await asyncio.to_thread(probe)
 
-    async def put(self, key: str, data: Data) -> None:
+    async def put(self, key: str, data: Parts) -> None:
         """Store `data` whole and durably; an object of the same key is replaced at once."""
         path = self._path(key)
         with _named(path, writing=True):
             temporary = await asyncio.to_thread(self._claim, path)
             try:
                 async with _opened(temporary, "wb") as file:
-                    await file.write(data)
+                    for part in parts_of(data):
+                        await file.write(part)
                     await file.flush()
                     await asyncio.to_thread(os.fsync, file.fileno())
                 await asyncio.to_thread(_publish, temporary, path)
@@ -104,6 +111,25 @@ class LocalStorage:
                     await file.seek(start)
                 data: bytes = await file.read(-1 if stop is None else stop - start)
                 return data
+
+    async def get_into(self, key: str, start: int, into: memoryview) -> int:
+        """Read from `start` on into `into`."""
+        if start < 0:
+            raise InvalidArgumentError(f"start is {start} for {key}: give a place in the object")
+        path = self._path(key)
+
+        def read(descriptor: int) -> int:
+            done = 0
+            while done < len(into):
+                count = os.preadv(descriptor, [into[done:]], start + done)
+                if not count:
+                    break
+                done += count
+            return done
+
+        with _named(path):
+            async with _opened(path, "rb") as file:
+                return await asyncio.to_thread(read, file.fileno())
 
     async def exists(self, key: str) -> bool:
         """Say whether the object is there."""
@@ -133,6 +159,11 @@ class LocalStorage:
 
         with _named(path):
             await asyncio.to_thread(remove)
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove objects, one after the other."""
+        for key in keys:
+            await self.delete(key)
 
     async def read_versioned(self, key: str) -> tuple[bytes | None, str | None]:
         """Return the object and a digest of its bytes as its version."""
@@ -189,6 +220,9 @@ class LocalStorage:
 
         with _named(base):
             return await asyncio.to_thread(remove)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)

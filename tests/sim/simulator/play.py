@@ -41,7 +41,7 @@ import msgspec
 from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.coordinator.core.records import Record
 from strata_zmq.coordinator.core.world import CoreConfig
-from strata_zmq.domain.manifest import decode_manifest
+from strata_zmq.domain.manifest_format import decode_manifest
 from strata_zmq.errors import StrataError
 from strata_zmq.protocol import messages as wire
 from strata_zmq.workers.operations import Ask

@@ -6,12 +6,12 @@ The checkpoint store on top of it is the real one, with its compare-and-swap on 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any, TypeVar
 
 from strata_zmq.errors import NotFoundError, StrataError
 from strata_zmq.storage import VersionConflictError
-from strata_zmq.storage.base import Data
+from strata_zmq.storage.base import Data, Parts, Traits, parts_of
 
 from .timeline import Timeline
 
@@ -44,13 +44,18 @@ class MemoryStorage:
         """The place, as a person would write it."""
         return "memory:"
 
+    @property
+    def traits(self) -> Traits:
+        """How it likes to be used."""
+        return Traits(object_bytes_best=1 << 20, puts_at_once=4)
+
     async def prepare(self) -> None:
         """There is nothing to prepare."""
 
-    async def put(self, key: str, data: Data) -> None:
+    async def put(self, key: str, data: Parts) -> None:
         """Store an object."""
         await self._moment()
-        self.objects[key] = bytes(data)
+        self.objects[key] = b"".join(parts_of(data))
         await self._moment()
 
     async def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
@@ -59,6 +64,12 @@ class MemoryStorage:
         if key not in self.objects:
             raise NotFoundError(f"{key} is not there")
         return self.objects[key][start:stop]
+
+    async def get_into(self, key: str, start: int, into: memoryview) -> int:
+        """Read a part of an object into memory."""
+        data = await self.get(key, start, start + len(into))
+        into[: len(data)] = data
+        return len(data)
 
     async def exists(self, key: str) -> bool:
         """Say whether the object is there."""
@@ -74,6 +85,11 @@ class MemoryStorage:
         """Remove an object."""
         await self._moment()
         self.objects.pop(key, None)
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove objects."""
+        for key in keys:
+            await self.delete(key)
 
     async def read_versioned(self, key: str) -> tuple[bytes | None, str | None]:
         """Return an object and its version."""
@@ -98,6 +114,9 @@ class MemoryStorage:
     async def sweep(self, prefix: str = "", older_than_s: float = 3600.0) -> int:
         """No write is ever interrupted here."""
         return 0
+
+    async def close(self) -> None:
+        """Nothing is held open."""
 
     async def _moment(self) -> None:
         await _Pause(self.delay_s * self._rng.random())

@@ -16,7 +16,8 @@ from strata_zmq.coordinator.core.effects import Effects
 from strata_zmq.coordinator.core.history import History
 from strata_zmq.coordinator.core.records import Record
 from strata_zmq.coordinator.core.world import Received
-from strata_zmq.domain.manifest import Head, decode_head, save_order
+from strata_zmq.domain.manifest import Head, save_order
+from strata_zmq.domain.manifest_format import decode_head
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.codec import decode_downward, encode
 from strata_zmq.workers.view import ClusterView
