@@ -18,7 +18,7 @@ import zmq
 
 from strata_zmq.errors import StrataError
 from strata_zmq.protocol.codec import encode
-from strata_zmq.protocol.messages import Broadcast
+from strata_zmq.protocol.messages import Broadcast, RetentionRule
 from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
 from strata_zmq.transport.endpoints import ipc_path
 from strata_zmq.transport.sockets import CONTROL, bind, open_socket, raise_file_limit
@@ -135,7 +135,7 @@ class Server:
             join_window_s=config.join_window_s,
             hang_s=config.hang_s,
             evict_hung=config.evict_hung,
-            keep_count=config.keep_count,
+            retention=RetentionRule(config.keep_count),
             supervisor_token=config.supervisor_token,
             broadcast_endpoint=self.broadcast_endpoint,
             server_version=version("strata-zmq"),

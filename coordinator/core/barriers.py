@@ -18,7 +18,7 @@ from strata_zmq.errors import (
 from strata_zmq.protocol.messages import Arrive, Lag, Released
 
 from .commits import check_due, check_ranges, check_whole
-from .history import Outcome
+from .entries import Outcome
 from .records import BarrierReleased, MemberRecord
 from .rendezvous import Rendezvous
 from .world import Parked, Session, Worker, World

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
 
+from strata_zmq.domain.manifest import check_metrics
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
 from strata_zmq.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
     NotFoundError,
     ResourceExhaustedError,
+    SupersededError,
     UnavailableError,
     from_wire,
 )
@@ -35,7 +37,8 @@ from strata_zmq.protocol.messages import (
 )
 
 from . import records
-from .history import OpenCheckpoint
+from .drains import Drains
+from .entries import OpenCheckpoint
 from .rendezvous import Rendezvous
 from .world import Parked, Session, World, Writer
 
@@ -63,7 +66,9 @@ class Checkpoints:
     def __init__(self, world: World, rendezvous: Rendezvous) -> None:
         self._world = world
         self._rendezvous = rendezvous
-        self._waiting: dict[str, dict[int, Parked]] = {}
+        self._waiting: dict[str, dict[tuple[bool, int], Parked]] = {}
+        """By checkpoint; each place is a rank's, or that of the writer that has finished a dead rank's save."""
+        self.drains = Drains(world, rendezvous)
         self._commits: dict[str, _Commit] = {}
         self._opened_at: dict[str, float] = {}
         self._head_version = 0
@@ -120,10 +125,11 @@ class Checkpoints:
         what = f"checkpoint of step {request.step}"
         worker = self._rendezvous.caller(session)
         check_metadata("metadata", request.metadata)
+        check_metrics(request.metrics)
         stem = f"step-{request.step:012d}-g{request.generation}-"
         known = [
             name
-            for name in (*history.checkpoints, *history.open_checkpoints)
+            for name in (*history.checkpoints, *history.open_checkpoints, *history.superseded)
             if name.startswith(stem) and _term_of(name) >= history.first_term
         ]
         # What was opened in an earlier life of the coordinator keeps its id; a new one carries this life's term.
@@ -133,6 +139,10 @@ class Checkpoints:
         if checkpoint_id in history.checkpoints or checkpoint_id in self._done:
             raise AlreadyExistsError(
                 f"{what} is committed already in generation {history.generation}: save another step"
+            )
+        if checkpoint_id in history.superseded:
+            raise SupersededError(
+                f"{what} was given up by a rank that was still busy with earlier ones: save a later step"
             )
         if not world.writers and not self._had_writers:
             raise UnavailableError(f"{what}: no storage writer is registered; start one with `strata writer`")
@@ -163,6 +173,8 @@ class Checkpoints:
                     workers=list(history.member_ids),
                     created_at=world.now + world.config.wall_offset_s,
                     ledger=ledger,
+                    metrics=request.metrics,
+                    parent=next(reversed(history.checkpoints), ""),
                 )
             )
             opened = history.open_checkpoints[checkpoint_id]
@@ -176,23 +188,40 @@ class Checkpoints:
             rank=rank,
             world_size=len(opened.began.workers),
             writers=[writer.info for writer in world.writers.values()],
+            parent=opened.began.parent,
         )
         return cost
 
     def arrive(self, session: Session, request: CheckpointArrive) -> None:
-        """Note that a rank is durable; when all are, have the checkpoint committed."""
+        """Note that a rank is durable, by its own word or a writer's; when all are, have the checkpoint committed."""
         world, history = self._world, self._world.history
-        worker = self._rendezvous.caller(session)
+        by_writer = session.writer is not None
+        worker_id = request.worker_id if by_writer else self._rendezvous.caller(session).worker_id
+        if not by_writer and request.worker_id not in {"", worker_id}:
+            raise InvalidArgumentError(
+                f"worker_id is {request.worker_id!r}: only a writer that has its bytes speaks for another worker"
+            )
         checkpoint_id = request.checkpoint_id
         if checkpoint_id in history.checkpoints or checkpoint_id in self._done:
             world.reply(session, request.seq, CheckpointDurable, checkpoint_id=checkpoint_id)
             return
         opened = self._open(checkpoint_id)
-        rank = _rank(opened, worker.worker_id)
+        rank = self.drains.rank_of(opened, session, request) if by_writer else _rank(opened, worker_id)
         if rank not in opened.arrivals:
-            arrival = RankArrival(rank, worker.worker_id, request.index_key, request.digest, request.size_bytes)
+            arrival = RankArrival(
+                rank,
+                worker_id,
+                request.index_key,
+                request.digest,
+                request.size_bytes,
+                refs=request.refs,
+                written_bytes=request.written_bytes,
+                drained=by_writer,
+            )
             world.record(records.RankArrived(checkpoint_id=checkpoint_id, arrival=arrival))
-        self._waiting.setdefault(checkpoint_id, {})[rank] = Parked(session, request.seq, float("inf"))
+            if by_writer:
+                world.counters["ranks_drained"] += 1
+        self._waiting.setdefault(checkpoint_id, {})[by_writer, rank] = Parked(session, request.seq, float("inf"))
         self._ask_for_commits()
 
     def committed(self, session: Session, request: CheckpointCommitted) -> None:
@@ -235,16 +264,10 @@ class Checkpoints:
     # ---- membership and time
 
     def on_change(self) -> None:
-        """Abort what can no longer be complete: a rank left before its bytes were durable."""
-        world = self._world
-        for opened in list(world.history.open_checkpoints.values()):
-            gone = [
-                worker
-                for rank, worker in enumerate(opened.began.workers)
-                if rank not in opened.arrivals and worker not in world.workers
-            ]
-            if gone:
-                self._abort(opened, "peer_lost", f"{', '.join(gone)} left before its bytes were durable")
+        """Abort what can no longer be complete: a rank left before its bytes were durable, or in a writer's reach."""
+        for opened in list(self._world.history.open_checkpoints.values()):
+            if gone := self.drains.lost_ranks(opened):
+                self._abort(opened, "peer_lost", "; ".join(gone))
 
     def tick(self) -> None:
         """Forget writers whose lease ran out, and ask again for commits that nobody answered."""
@@ -255,7 +278,9 @@ class Checkpoints:
             world.counters["writers_lost"] += 1
         for name, opened in list(world.history.open_checkpoints.items()):
             since = self._opened_at.setdefault(name, world.now)
-            if world.now - since >= world.config.checkpoint_timeout_s:
+            if gone := self.drains.overdue(opened):
+                self._abort(opened, "peer_lost", "; ".join(gone))
+            elif world.now - since >= world.config.checkpoint_timeout_s:
                 missing = [one for rank, one in enumerate(opened.began.workers) if rank not in opened.arrivals]
                 waits_for = f"missing: {', '.join(missing[:20])}" if missing else "no storage writer committed it"
                 self._abort(opened, "deadline_exceeded", f"not durable after {world.now - since:.0f} s, {waits_for}")
@@ -263,6 +288,7 @@ class Checkpoints:
 
     def _ask_for_commits(self) -> None:
         world = self._world
+        opens = world.history.open_checkpoints.values()
         for name, opened in world.history.open_checkpoints.items():
             if not opened.complete or not world.writers:
                 continue
@@ -288,7 +314,12 @@ class Checkpoints:
                 metadata=began.metadata,
                 ranks=[opened.arrivals[rank] for rank in sorted(opened.arrivals)],
                 ledger=began.ledger,
-                keep_count=world.config.keep_count,
+                keep_count=world.config.retention.keep_count,
+                parent=began.parent,
+                metrics=began.metrics,
+                # Its own may go: what this one refers to stays by its manifest.
+                pinned=sorted({other.began.parent for other in opens if other is not opened and other.began.parent}),
+                retention=world.config.retention,
             )
 
     def _of_another_history(self, head_term: int, truth: dict[str, CheckpointSummary]) -> bool:
@@ -301,10 +332,11 @@ class Checkpoints:
 
     def _abort(self, opened: OpenCheckpoint, code: str, reason: str) -> None:
         name = opened.began.checkpoint_id
-        self._world.record(records.CheckpointAborted(checkpoint_id=name, reason=reason))
+        self._world.record(records.CheckpointAborted(checkpoint_id=name, reason=reason, code=code))
         self._world.counters["checkpoints_aborted"] += 1
         self._commits.pop(name, None)
         self._opened_at.pop(name, None)
+        self.drains.forget(name)
         for parked in self._waiting.pop(name, {}).values():
             error = from_wire(code, f"checkpoint {name!r} is given up: {reason}")
             self._world.fail(parked.session, parked.seq, error)
@@ -314,6 +346,7 @@ class Checkpoints:
             self._done.append(name)
         self._commits.pop(name, None)
         self._opened_at.pop(name, None)
+        self.drains.forget(name)
         for parked in self._waiting.pop(name, {}).values():
             self._world.reply(parked.session, parked.seq, CheckpointDurable, checkpoint_id=name)
 

@@ -83,6 +83,7 @@ class Core:
             wire.AdvanceEpoch: self._datasets.advance_epoch,
             wire.RegisterWriter: self._checkpoints.register_writer,
             wire.CheckpointBegin: self._answers.ask,
+            wire.CheckpointStaged: self._checkpoints.drains.staged,
             wire.CheckpointArrive: self._checkpoints.arrive,
             wire.CheckpointCommitted: self._checkpoints.committed,
             wire.CheckpointFailed: self._checkpoints.failed,

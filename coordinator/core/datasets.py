@@ -25,7 +25,7 @@ from strata_zmq.protocol.messages import (
     Shards,
 )
 
-from .history import DatasetHistory
+from .entries import DatasetHistory
 from .records import DatasetAdded, EpochBegan
 from .rendezvous import Rendezvous
 from .world import Parked, Session, World

@@ -11,16 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from strata_zmq.domain.barrier import BarrierKey
 from strata_zmq.domain.ledger import EpochLedger
 from strata_zmq.domain.lineage import UNKNOWN, lineage_after
-from strata_zmq.domain.sharding import Assignment, assign, reassign
-from strata_zmq.domain.shuffle import num_shards
+from strata_zmq.errors import SupersededError
 from strata_zmq.protocol.fields import CHECKPOINT_VOTE, STOP_VOTE
-from strata_zmq.protocol.messages import CheckpointSummary, RankArrival
+from strata_zmq.protocol.messages import CheckpointSummary
 
+from .entries import Certificate, CommandQueue, DatasetHistory, OpenCheckpoint, Outcome, Rebalance
 from .records import (
     BarrierReleased,
     CheckpointAborted,
@@ -36,20 +35,12 @@ from .records import (
     HistoryRestored,
     MemberRecord,
     RankArrived,
+    RankStaged,
     Record,
     TermStarted,
 )
 
-__all__ = [
-    "COMMANDS_MAX",
-    "Certificate",
-    "CommandQueue",
-    "DatasetHistory",
-    "History",
-    "OpenCheckpoint",
-    "Outcome",
-    "Rebalance",
-]
+__all__ = ["COMMANDS_MAX", "History"]
 
 COMMANDS_MAX = 16
 """Commands that may wait for one worker."""
@@ -57,151 +48,7 @@ OUTCOMES_MAX = 256
 CERTIFICATES_MAX = 1000
 REBALANCES_MAX = 100
 LOST_MAX = 1000
-
-
-class Outcome(msgspec.Struct, array_like=True, frozen=True):
-    """How a barrier ended, kept so that whoever missed the reply can ask again. `asked` is as in BarrierReleased."""
-
-    participants: list[str]
-    commit_index: int
-    generation: int = 0
-    reduced: dict[str, float] = {}
-    asked: dict[str, int] = {}
-    joined: list[str] = []
-    left: list[str] = []
-    lineage: int = UNKNOWN
-
-    def answers(self, worker_id: str, key: BarrierKey) -> bool:
-        """Whether this is what became of the worker's arrival at `key`.
-
-        Who arrived in an earlier generation and uses the key in a later one means a barrier that is still to come.
-        """
-        return self.asked.get(worker_id, self.generation or key.generation) == key.generation
-
-
-class Rebalance(msgspec.Struct, array_like=True, frozen=True):
-    """What one change of membership moved, over all datasets."""
-
-    generation: int
-    joined: list[str]
-    left: list[str]
-    moved: int
-    lower_bound: int
-
-
-class Certificate(msgspec.Struct, array_like=True, frozen=True):
-    """What committed history saw of one dataset in one finished epoch. `checksum` sums the mixed sample ids."""
-
-    dataset_id: str
-    epoch: int
-    total_samples: int
-    samples: int
-    checksum: int
-    complete: bool
-
-
-class CommandQueue(msgspec.Struct, array_like=True):
-    """The latest commands to one process life, numbered without gaps up to `last`."""
-
-    incarnation: str
-    last: int
-    commands: list[str]
-    answered: int = 0
-    """The last number when a commit point answered `checkpoint` commands: who has one up to it has nothing to do."""
-
-    def after(self, seen: int) -> list[str]:
-        """Return the commands with numbers above `seen`; "" stands for one that nobody has to carry out any more."""
-        waiting = min(self.last - seen, len(self.commands))
-        return self.commands[-waiting:] if waiting > 0 else []
-
-    def answer(self, command: str) -> None:
-        """Let its worker off a command; the others keep their numbers."""
-        self.commands = ["" if one == command else one for one in self.commands]
-        self.answered = self.last
-
-
-class _CommitIndex(msgspec.Struct):
-    commit_index: int
-
-
-class OpenCheckpoint(msgspec.Struct):
-    """A checkpoint that is on its way: who takes part, in rank order, and who has arrived."""
-
-    began: CheckpointBegan
-    arrivals: dict[int, RankArrival]
-
-    @property
-    def commit_index(self) -> int:
-        """The commit point that its ledger is of."""
-        return msgspec.json.decode(self.began.ledger, type=_CommitIndex).commit_index
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The workers whose bytes are not durable yet."""
-        return tuple(worker for rank, worker in enumerate(self.began.workers) if rank not in self.arrivals)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every rank's bytes are durable."""
-        return len(self.arrivals) == len(self.began.workers)
-
-
-class DatasetHistory:
-    """One dataset: its description, who owns what, and the current epoch's ledger.
-
-    `home` is the assignment of all shards, a function of the seed and the ordered membership log. An epoch begins with
-    it; within the epoch `current` moves only shards that are still open.
-    """
-
-    def __init__(self, added: DatasetAdded, members: tuple[str, ...]) -> None:
-        self.added = added
-        self.shards = num_shards(added.total_samples, added.shard_size)
-        self.home = assign(self.shards, members, seed=added.seed)
-        self.current = self.home
-        self.ledger = EpochLedger(added.total_samples, added.shard_size)
-
-    def begin_epoch(self) -> None:
-        """Start a fresh ledger from the home assignment."""
-        self.current = self.home
-        self.ledger = EpochLedger(self.added.total_samples, self.added.shard_size)
-
-    def certificate(self, epoch: int) -> Certificate:
-        """Return what committed history has seen so far of `epoch`, the current one."""
-        seen = self.ledger.certificate()
-        return Certificate(
-            dataset_id=self.added.dataset_id,
-            epoch=epoch,
-            total_samples=seen.total_samples,
-            samples=seen.samples,
-            checksum=seen.checksum,
-            complete=self.ledger.complete,
-        )
-
-    @property
-    def remaining(self) -> int:
-        """Samples of this epoch that are not committed yet."""
-        return self.added.total_samples - self.ledger.committed
-
-    def rebalance(self, members: tuple[str, ...]) -> tuple[int, int]:
-        """Deal the open shards to `members`; returns (moved, lower bound) within this epoch."""
-        self.home, _ = reassign(self.home, members, seed=self.added.seed)
-        self.current, movement = reassign(
-            self.current, members, seed=self.added.seed, open_shards=self.ledger.open_shards
-        )
-        return movement.moved, movement.lower_bound
-
-    def to_state(self) -> list[Any]:
-        """Return plain values for a snapshot."""
-        return [msgspec.to_builtins(self.added), *map(_pack, (self.home, self.current)), self.ledger.to_state()]
-
-    @classmethod
-    def from_state(cls, state: list[Any]) -> DatasetHistory:
-        """Build from a snapshot's values."""
-        added, home, current, ledger = state
-        self = cls(msgspec.convert(added, DatasetAdded), ())
-        self.home, self.current = _unpack(home), _unpack(current)
-        self.ledger = EpochLedger.from_state(ledger)
-        return self
+SUPERSEDED_MAX = 256
 
 
 class History:
@@ -230,6 +77,8 @@ class History:
         self.outcomes: OrderedDict[BarrierKey, Outcome] = OrderedDict()
         self.open_checkpoints: dict[str, OpenCheckpoint] = {}
         self.checkpoints: dict[str, CheckpointSummary] = {}
+        self.superseded: deque[str] = deque(maxlen=SUPERSEDED_MAX)
+        """Checkpoints that were given up for good: no rank that comes late shall open them again."""
         self.certificates: deque[Certificate] = deque(maxlen=CERTIFICATES_MAX)
         self.rebalances: deque[Rebalance] = deque(maxlen=REBALANCES_MAX)
         self.releases = 0
@@ -245,6 +94,7 @@ class History:
             BarrierReleased: self._release,
             EpochBegan: self._begin_epoch,
             CheckpointBegan: self._begin_checkpoint,
+            RankStaged: self._stage,
             RankArrived: self._arrive,
             CheckpointTaken: self._take,
             CheckpointAborted: self._abort,
@@ -311,6 +161,7 @@ class History:
                 "outcomes": [[*key, outcome] for key, outcome in self.outcomes.items()],
                 "open_checkpoints": list(self.open_checkpoints.values()),
                 "checkpoints": list(self.checkpoints.values()),
+                "superseded": list(self.superseded),
                 "certificates": list(self.certificates),
                 "rebalances": list(self.rebalances),
                 "releases": self.releases,
@@ -339,6 +190,7 @@ class History:
             self.open_checkpoints[checkpoint.began.checkpoint_id] = checkpoint
         for summary in msgspec.convert(state["checkpoints"], list[CheckpointSummary]):
             self.checkpoints[summary.checkpoint_id] = summary
+        self.superseded.extend(state.get("superseded", ()))
         self.certificates.extend(msgspec.convert(state["certificates"], list[Certificate]))
         self.rebalances.extend(msgspec.convert(state["rebalances"], list[Rebalance]))
         self.commands = msgspec.convert(state.get("commands", {}), dict[str, CommandQueue])
@@ -364,6 +216,9 @@ class History:
     def _begin_checkpoint(self, record: CheckpointBegan) -> None:
         self.open_checkpoints[record.checkpoint_id] = OpenCheckpoint(record, {})
 
+    def _stage(self, record: RankStaged) -> None:
+        self.open_checkpoints[record.checkpoint_id].staged[record.rank] = record
+
     def _arrive(self, record: RankArrived) -> None:
         self.open_checkpoints[record.checkpoint_id].arrivals[record.arrival.rank] = record.arrival
 
@@ -376,6 +231,8 @@ class History:
 
     def _abort(self, record: CheckpointAborted) -> None:
         self.open_checkpoints.pop(record.checkpoint_id, None)
+        if record.code == SupersededError.code:
+            self.superseded.append(record.checkpoint_id)
 
     def _reconcile(self, record: CheckpointsReconciled) -> None:
         self.checkpoints = {summary.checkpoint_id: summary for summary in record.checkpoints}
@@ -489,12 +346,3 @@ class History:
             self.certificates.append(dataset.certificate(self.epoch))
             dataset.begin_epoch()
         self.epoch = record.epoch
-
-
-def _pack(assignment: Assignment) -> list[Any]:
-    return [list(assignment.workers), assignment.owners.astype("<i4").tobytes()]
-
-
-def _unpack(packed: list[Any]) -> Assignment:
-    workers, owners = packed
-    return Assignment(tuple(workers), np.frombuffer(owners, dtype="<i4").astype(np.int32))

@@ -27,6 +27,7 @@ __all__ = [
     "HistoryRestored",
     "MemberRecord",
     "RankArrived",
+    "RankStaged",
     "Record",
     "TermStarted",
 ]
@@ -139,7 +140,9 @@ class EpochBegan(_Record, frozen=True, kw_only=True, tag="epoch"):
 
 
 class CheckpointBegan(_Record, frozen=True, kw_only=True, tag="checkpoint_began"):
-    """A checkpoint was opened for these workers, in rank order. `ledger` is what its manifest will embed."""
+    """A checkpoint was opened for these workers, in rank order. `ledger` is what its manifest will embed, and `parent`
+    is the newest one that was committed then, which stays while this one is open.
+    """
 
     checkpoint_id: str
     step: int
@@ -150,6 +153,18 @@ class CheckpointBegan(_Record, frozen=True, kw_only=True, tag="checkpoint_began"
     workers: list[str]
     created_at: float
     ledger: bytes
+    metrics: dict[str, float] = {}
+    parent: str = ""
+
+
+class RankStaged(_Record, frozen=True, kw_only=True, tag="rank_staged"):
+    """One rank's whole state lies in a writer's reach; both are named with their process lives."""
+
+    checkpoint_id: str
+    rank: int
+    incarnation: str
+    writer_id: str
+    writer_incarnation: str
 
 
 class RankArrived(_Record, frozen=True, kw_only=True, tag="rank_arrived"):
@@ -167,10 +182,11 @@ class CheckpointTaken(_Record, frozen=True, kw_only=True, tag="checkpoint_taken"
 
 
 class CheckpointAborted(_Record, frozen=True, kw_only=True, tag="checkpoint_aborted"):
-    """The checkpoint will never be committed."""
+    """The checkpoint is given up; with the code `superseded` for good, and not to be begun again."""
 
     checkpoint_id: str
     reason: str
+    code: str = ""
 
 
 class CheckpointsReconciled(_Record, frozen=True, kw_only=True, tag="checkpoints"):
@@ -199,6 +215,7 @@ Record = (
     | BarrierReleased
     | EpochBegan
     | CheckpointBegan
+    | RankStaged
     | RankArrived
     | CheckpointTaken
     | CheckpointAborted

@@ -27,6 +27,7 @@ from strata_zmq.protocol.messages import (
     Header,
     HeartbeatAck,
     Resources,
+    RetentionRule,
     WriterInfo,
 )
 
@@ -54,7 +55,10 @@ class CoreConfig:
     max_workers: int = 10_000
     lease_s: float = 30.0
     heartbeat_s: float = 5.0
-    keep_count: int = 5
+    retention: RetentionRule = RetentionRule()  # noqa: RUF009 - frozen
+    """Which checkpoints the store keeps."""
+    drain_s: float = 15.0
+    """How long a writer has to finish the save of a rank that has died."""
     supervisor_token: str = ""
     broadcast_endpoint: str = ""
     server_version: str = ""

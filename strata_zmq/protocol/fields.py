@@ -18,9 +18,11 @@ __all__ = [
     "Identifier",
     "Lag",
     "Metadata",
+    "Metrics",
     "Names",
     "Reduction",
     "Resources",
+    "RetentionRule",
     "Role",
     "Seconds",
     "Text",
@@ -37,6 +39,7 @@ Text = Annotated[str, Meta(max_length=4096)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400 * 30)]
 Names = Annotated[list[Identifier], Meta(max_length=100_000)]
 Metadata = Annotated[dict[Annotated[str, Meta(max_length=1024)], Text], Meta(max_length=64)]
+Metrics = Annotated[dict[Annotated[str, Meta(max_length=128)], float], Meta(max_length=64)]
 WorkerState = Literal[
     "UNKNOWN", "INITIALIZING", "IDLE", "LOADING_DATA", "TRAINING", "CHECKPOINTING", "RECOVERING", "FAILED"
 ]
@@ -85,6 +88,18 @@ class CheckpointSummary(msgspec.Struct, array_like=True, frozen=True):
     size_bytes: Count
     created_at: float
     world_size: Count = 1
+
+
+class RetentionRule(msgspec.Struct, array_like=True, frozen=True):
+    """Which checkpoints HEAD keeps: the newest `keep_count`, one of every `keep_every` steps (0: none for that), and
+    the `best_count` best by a metric.
+    """
+
+    keep_count: Count = 5
+    keep_every: Count = 0
+    best_metric: Annotated[str, Meta(max_length=128)] = ""
+    best_mode: Literal["min", "max"] = "min"
+    best_count: Count = 0
 
 
 class WriterInfo(msgspec.Struct, array_like=True, frozen=True):

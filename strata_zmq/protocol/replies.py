@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from strata_zmq.protocol.fields import CheckpointSummary, Count, Header, Lag, Resources, WriterInfo
+from strata_zmq.protocol.fields import CheckpointSummary, Count, Header, Lag, Resources, RetentionRule, WriterInfo
 
 __all__ = [
     "CheckpointDurable",
@@ -146,12 +146,17 @@ class EpochAdvanced(Header, frozen=True, kw_only=True, tag="epoch_advanced"):
 
 
 class CheckpointOpened(Header, frozen=True, kw_only=True, tag="checkpoint_opened"):
-    """Where this checkpoint's chunks go. Every rank of a generation gets the same id for the same step."""
+    """Where this checkpoint's chunks go. Every rank of a generation gets the same id for the same step.
+
+    `parent` is the checkpoint whose chunks may be referred to instead of being written again: it stays while this one
+    is open. "": there is none.
+    """
 
     checkpoint_id: str
     rank: Count
     world_size: Count
     writers: list[WriterInfo]
+    parent: str = ""
 
 
 class CheckpointDurable(Header, frozen=True, kw_only=True, tag="checkpoint_durable"):
@@ -188,17 +193,23 @@ class CheckpointTaken(Header, frozen=True, kw_only=True, tag="checkpoint_taken")
 
 
 class RankArrival(msgspec.Struct, array_like=True, frozen=True):
-    """One rank's share of a checkpoint."""
+    """One rank's share of a checkpoint. `drained`: a writer finished it after the worker's death."""
 
     rank: Count
     worker_id: str
     index_key: str
     digest: str
     size_bytes: Count
+    refs: list[str] = []
+    written_bytes: int = -1
+    drained: bool = False
 
 
 class CommitCheckpoint(Header, frozen=True, kw_only=True, tag="commit_checkpoint"):
-    """Tells a storage writer to write the manifest and advance HEAD under the header's term."""
+    """Tells a storage writer to write the manifest and advance HEAD under the header's term.
+
+    `pinned` are the parents of all open checkpoints: they stay, whatever `retention` says.
+    """
 
     checkpoint_id: str
     step: Count
@@ -210,6 +221,10 @@ class CommitCheckpoint(Header, frozen=True, kw_only=True, tag="commit_checkpoint
     ranks: list[RankArrival]
     ledger: bytes
     keep_count: Count
+    parent: str = ""
+    metrics: dict[str, float] = {}
+    pinned: list[str] = []
+    retention: RetentionRule = RetentionRule()
 
 
 class WorkerRow(msgspec.Struct, array_like=True, frozen=True, kw_only=True):

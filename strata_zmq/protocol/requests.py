@@ -15,6 +15,7 @@ from strata_zmq.protocol.fields import (
     Header,
     Identifier,
     Metadata,
+    Metrics,
     Names,
     Resources,
     Role,
@@ -33,6 +34,7 @@ __all__ = [
     "CheckpointBegin",
     "CheckpointCommitted",
     "CheckpointFailed",
+    "CheckpointStaged",
     "Deregister",
     "GetShards",
     "GetStatus",
@@ -173,7 +175,7 @@ class CheckpointBegin(Header, frozen=True, kw_only=True, tag="checkpoint_begin")
     """Opens the checkpoint of (step, generation), or joins it. Answered by CHECKPOINT_OPENED.
 
     `commit_index` is the commit point that the caller's state belongs to: the checkpoint's ledger has to be of the same
-    one. -1: the caller keeps no history.
+    one. -1: the caller keeps no history. `kind`, `metadata` and `metrics` are those of the rank that opens it.
     """
 
     step: Count
@@ -181,15 +183,34 @@ class CheckpointBegin(Header, frozen=True, kw_only=True, tag="checkpoint_begin")
     kind: Literal["FULL", "INCREMENTAL", "OPTIMIZER_ONLY", "MODEL_ONLY"] = "FULL"
     metadata: Metadata = {}
     commit_index: Annotated[int, Meta(ge=-1, le=2**62)] = -1
+    metrics: Metrics = {}
+
+
+class CheckpointStaged(Header, frozen=True, kw_only=True, tag="checkpoint_staged"):
+    """Says that the caller's whole state lies in memory that a writer has in its hands: the save survives the caller.
+
+    Answered by DONE. From here on the caller's death does not end the checkpoint while that writer may finish it.
+    """
+
+    checkpoint_id: Identifier
+    writer_id: Identifier
 
 
 class CheckpointArrive(Header, frozen=True, kw_only=True, tag="checkpoint_arrive"):
-    """Says that every byte of this rank is durable. Answered by CHECKPOINT_DURABLE once HEAD reaches the checkpoint."""
+    """Says that every byte of this rank is durable. Answered by CHECKPOINT_DURABLE once HEAD reaches the checkpoint.
+
+    `refs` are the other checkpoints in whose folders some of its chunks lie, `written_bytes` is what was new (-1: not
+    told). A writer that has finished a dead rank's save speaks for it: with its `worker_id` and `rank`.
+    """
 
     checkpoint_id: Identifier
     index_key: Text
     digest: Annotated[str, Meta(max_length=256)]
     size_bytes: Count
+    refs: Annotated[list[Identifier], Meta(max_length=1000)] = []
+    written_bytes: Annotated[int, Meta(ge=-1, le=2**62)] = -1
+    worker_id: Annotated[str, Meta(max_length=256)] = ""
+    rank: Annotated[int, Meta(ge=-1, le=1_000_000)] = -1
 
 
 class Restore(Header, frozen=True, kw_only=True, tag="restore"):
@@ -233,7 +254,7 @@ class CheckpointCommitted(Header, frozen=True, kw_only=True, tag="checkpoint_com
 
 
 class CheckpointFailed(Header, frozen=True, kw_only=True, tag="checkpoint_failed"):
-    """A rank or a storage writer gives a checkpoint up."""
+    """A rank or a storage writer gives a checkpoint up. With the code `superseded` it is given up for good."""
 
     checkpoint_id: Identifier
     code: Identifier
@@ -275,6 +296,7 @@ Request = (
     | GetShards
     | AdvanceEpoch
     | CheckpointBegin
+    | CheckpointStaged
     | CheckpointArrive
     | Restore
     | LatestCheckpoint

@@ -22,7 +22,8 @@ from hypothesis.stateful import (
 )
 
 from strata_zmq.coordinator.core import records
-from strata_zmq.coordinator.core.history import DatasetHistory, History
+from strata_zmq.coordinator.core.entries import DatasetHistory
+from strata_zmq.coordinator.core.history import History
 from strata_zmq.domain.checksum import checksum
 from strata_zmq.domain.ledger import EpochLedger
 from strata_zmq.domain.sharding import Assignment

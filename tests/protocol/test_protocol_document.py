@@ -29,6 +29,7 @@ PARTS = [
     wire.WriterInfo,
     wire.CheckpointSummary,
     wire.RankArrival,
+    wire.RetentionRule,
     wire.Value,
     wire.Lag,
     wire.HangRow,
