@@ -2,6 +2,9 @@
 
 Files that begin with a dot are this backend's own: `.tmp-...` is a write that has not been published, `.NAME.lock`
 guards the compare-and-swap of NAME.
+
+Whole objects are read by aiofiles. Writing needs what aiofiles has not (several pieces in one call, direct writes,
+fsync, and an end that can be waited for before the caller's memory is used again), and so it has threads of its own.
 """
 
 from __future__ import annotations
@@ -14,30 +17,32 @@ import hashlib
 import os
 import secrets
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from aiofiles.threadpool import wrap
 
 from strata_zmq.domain.names import check_path
-from strata_zmq.errors import InvalidArgumentError, NotFoundError, StorageError
+from strata_zmq.errors import DurabilityError, InvalidArgumentError, NotFoundError, StorageError
 from strata_zmq.storage.base import Data, Parts, Traits, VersionConflictError, check_key, check_prefix, parts_of
+from strata_zmq.storage.direct import BLOCK, DIRECT_BYTES_MIN, write_object
+from strata_zmq.storage.files import Files
+from strata_zmq.storage.threads import SharedCalls, in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 __all__ = ["LOCK_TIMEOUT_S", "LocalStorage"]
 
 LOCK_TIMEOUT_S = 30.0
 """How long a compare-and-swap waits for the lock file; a healthy holder needs milliseconds."""
 
-_TRAITS = Traits(object_bytes_best=8 * 1024 * 1024, puts_at_once=4)
+_OBJECT_BYTES_BEST = 64 << 20
+_PUTS_AT_ONCE = 3
 _TEMPORARY = ".tmp-"
 _LOCK_POLL_S = 0.005
 _CLAIM_ATTEMPTS = 100
-_OPENERS = 8
-_pools: dict[int, ThreadPoolExecutor] = {}
+_READ_BYTES = 8 << 20
 
 _WAYS_OUT = {
     errno.EACCES: "give this user write permission or choose another folder",
@@ -55,10 +60,19 @@ _WAYS_OUT = {
 
 
 class LocalStorage:
-    """A folder as a Storage. Several processes may use the same folder at once."""
+    """A folder as a Storage. Several processes may use the same folder at once.
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    Objects from 1 MiB upwards are written past the page cache, straight from memory that lies at multiples of 4096,
+    unless `direct` is False or the file system refuses. `files` makes the system calls.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, direct: bool = True, files: Files | None = None) -> None:
         self._root = Path(check_path("path", os.fspath(root))).expanduser().absolute()
+        self._direct = direct
+        self._files = files or Files()
+        self._sync_folder = SharedCalls(self._files.sync_folder)
+        self._durable: set[Path] = set()
+        """Folders from the root downwards whose names are known to outlive a power cut."""
 
     @property
     def url(self) -> str:
@@ -68,37 +82,34 @@ class LocalStorage:
     @property
     def traits(self) -> Traits:
         """How it likes to be used."""
-        return _TRAITS
+        return Traits(_OBJECT_BYTES_BEST, _PUTS_AT_ONCE, aligned=BLOCK if self._direct else 1)
 
     async def prepare(self) -> None:
         """Create the folder and prove with a small file that it can be written."""
 
-        def probe() -> None:
-            temporary = self._temporary_beside(self._root / "probe")
-            with _named(self._root, writing=True):
-                _make_folders(self._root)
+        def probe(proceed: Callable[[], None]) -> None:
+            self._make_folders(self._root)
+            descriptor, temporary = self._claim(self._root / "probe")
+            try:
                 try:
-                    temporary.write_bytes(b"strata")
+                    self._write(descriptor, [memoryview(b"strata")], proceed)
                 finally:
-                    temporary.unlink(missing_ok=True)
+                    self._files.close(descriptor)
+            finally:
+                self._remove(temporary)
 
-        await asyncio.to_thread(probe)
+        with _named(self._root, writing=True):
+            await in_thread(probe)
 
     async def put(self, key: str, data: Parts) -> None:
-        """Store `data` whole and durably; an object of the same key is replaced at once."""
-        path = self._path(key)
+        """Store `data` whole and durably; an object of the same key is replaced at once.
+
+        When it is cancelled, it ends after the write under way: nobody reads `data` any more then.
+        """
+        path, parts = self._path(key), parts_of(data)
+        large = sum(part.nbytes for part in parts) >= DIRECT_BYTES_MIN
         with _named(path, writing=True):
-            temporary = await asyncio.to_thread(self._claim, path)
-            try:
-                async with _opened(temporary, "wb") as file:
-                    for part in parts_of(data):
-                        await file.write(part)
-                    await file.flush()
-                    await asyncio.to_thread(os.fsync, file.fileno())
-                await asyncio.to_thread(_publish, temporary, path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            await in_thread(lambda proceed: self._store(path, parts, proceed), bulk=large)
 
     async def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         """Return bytes [start, stop) of the object."""
@@ -106,30 +117,36 @@ class LocalStorage:
             raise InvalidArgumentError(f"range [{start}, {stop}) of {key}: need 0 <= start <= stop")
         path = self._path(key)
         with _named(path):
-            async with _opened(path, "rb") as file:
+            async with _opened(path) as file:
                 if start:
                     await file.seek(start)
                 data: bytes = await file.read(-1 if stop is None else stop - start)
                 return data
 
     async def get_into(self, key: str, start: int, into: memoryview) -> int:
-        """Read from `start` on into `into`."""
+        """Read from `start` on into `into`, which nobody writes to any more when this ends, cancelled or not."""
         if start < 0:
             raise InvalidArgumentError(f"start is {start} for {key}: give a place in the object")
-        path = self._path(key)
+        path, room = self._path(key), into.cast("B")
+        if room.readonly:
+            raise InvalidArgumentError(f"into is read-only: give memory that {key} can be read into")
 
-        def read(descriptor: int) -> int:
-            done = 0
-            while done < len(into):
-                count = os.preadv(descriptor, [into[done:]], start + done)
-                if not count:
-                    break
-                done += count
-            return done
+        def read(proceed: Callable[[], None]) -> int:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                done = 0
+                while done < room.nbytes:
+                    proceed()
+                    count = os.preadv(descriptor, [room[done : done + _READ_BYTES]], start + done)
+                    if not count:
+                        break
+                    done += count
+                return done
+            finally:
+                os.close(descriptor)
 
         with _named(path):
-            async with _opened(path, "rb") as file:
-                return await asyncio.to_thread(read, file.fileno())
+            return await in_thread(read, bulk=room.nbytes >= DIRECT_BYTES_MIN)
 
     async def exists(self, key: str) -> bool:
         """Say whether the object is there."""
@@ -151,19 +168,21 @@ class LocalStorage:
 
     async def delete(self, key: str) -> None:
         """Remove the object, and the folders that become empty by it."""
-        path = self._path(key)
-
-        def remove() -> None:
-            path.unlink(missing_ok=True)
-            self._prune(path.parent)
-
-        with _named(path):
-            await asyncio.to_thread(remove)
+        await self.delete_many([key])
 
     async def delete_many(self, keys: Sequence[str]) -> None:
-        """Remove objects, one after the other."""
-        for key in keys:
-            await self.delete(key)
+        """Remove objects, and the folders that become empty by it."""
+        paths = [self._path(key) for key in keys]
+
+        def remove(proceed: Callable[[], None]) -> None:
+            for path in paths:
+                proceed()
+                self._remove(path)
+            for folder in dict.fromkeys(path.parent for path in paths):
+                self._prune(folder)
+
+        with _named(paths[0] if paths else self._root):
+            await in_thread(remove)
 
     async def read_versioned(self, key: str) -> tuple[bytes | None, str | None]:
         """Return the object and a digest of its bytes as its version."""
@@ -177,49 +196,40 @@ class LocalStorage:
         """Compare and swap under an exclusive lock on `.NAME.lock` beside the object."""
         path = self._path(key)
 
-        def swap() -> str:
-            _make_folders(path.parent)
-            with _locked(path.with_name(f".{path.name}.lock")):
+        def swap(proceed: Callable[[], None]) -> str:
+            with _locked(self._open_lock(path), path):
                 found = _version(path.read_bytes()) if path.exists() else None
                 if found != expected_version:
                     raise VersionConflictError(
                         f"{path} was replaced by somebody else since it was read: read it again and decide anew"
                     )
-                temporary = self._temporary_beside(path)
-                try:
-                    with temporary.open("wb") as file:
-                        file.write(data)
-                        file.flush()
-                        os.fsync(file.fileno())
-                    _publish(temporary, path)
-                except BaseException:
-                    temporary.unlink(missing_ok=True)
-                    raise
+                self._store(path, parts_of(data), proceed)
             return _version(data)
 
         with _named(path, writing=True):
-            return await asyncio.to_thread(swap)
+            return await in_thread(swap)
 
     async def sweep(self, prefix: str = "", older_than_s: float = 3600.0) -> int:
         """Remove temporary files that were not written to for `older_than_s` seconds, and empty folders of that age."""
         check_prefix(prefix)
         base = self._root / prefix.rpartition("/")[0]
 
-        def remove() -> int:
+        def remove(proceed: Callable[[], None]) -> int:
             count = 0
             for folder, folders, names in os.walk(base, topdown=False):
                 for path in (Path(folder) / name for name in names if name.startswith(_TEMPORARY)):
                     if path.relative_to(self._root).as_posix().startswith(prefix) and _aged(path, older_than_s):
-                        path.unlink(missing_ok=True)
+                        proceed()
+                        self._remove(path)
                         count += 1
                 for path in (Path(folder) / name for name in folders):
                     if _aged(path, older_than_s):
                         with contextlib.suppress(OSError):
-                            path.rmdir()
+                            self._remove_folder(path)
             return count
 
         with _named(base):
-            return await asyncio.to_thread(remove)
+            return await in_thread(remove)
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -227,63 +237,126 @@ class LocalStorage:
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
-    @staticmethod
-    def _temporary_beside(path: Path) -> Path:
-        return path.with_name(f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}")
-
-    def _claim(self, path: Path) -> Path:
-        """Create an empty temporary file beside `path`, with the folders it needs."""
-        temporary = self._temporary_beside(path)
-        for remaining in reversed(range(_CLAIM_ATTEMPTS)):
+    def _store(self, path: Path, parts: Sequence[memoryview], proceed: Callable[[], None]) -> None:
+        """Write, sync, rename, sync the folder. Whatever fails, no part is left behind."""
+        descriptor, temporary = self._claim(path)
+        try:
             try:
-                _make_folders(path.parent)
-                temporary.touch(exist_ok=False)
-                break
+                self._write(descriptor, parts, proceed)
+                with _lasting(path):
+                    self._files.sync(descriptor)
+            finally:
+                self._files.close(descriptor)
+            proceed()
+            self._files.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._remove(temporary)
+            raise
+        with _lasting(path):
+            self._sync_folder(path.parent)
+
+    def _write(self, descriptor: int, parts: Sequence[memoryview], proceed: Callable[[], None]) -> None:
+        if not write_object(self._files, descriptor, parts, direct=self._direct, proceed=proceed):
+            # Asked once, and not for every object again.
+            self._direct = False
+
+    def _claim(self, path: Path) -> tuple[int, Path]:
+        """Create an empty temporary file beside `path`, with the folders it needs; return its descriptor, too."""
+        temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}")
+        return self._in_folder(path.parent, lambda: self._files.create(temporary)), temporary
+
+    def _in_folder(self, folder: Path, make: Callable[[], int]) -> int:
+        """Make something in a folder, and the folder first; tries again when a deletion prunes it in between."""
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                self._make_folders(folder)
+                return make()
             except FileNotFoundError:
-                # A deletion pruned the folder, or one above it, in between.
-                if not remaining:
+                self._durable.difference_update([folder, *folder.parents])
+                if attempts == _CLAIM_ATTEMPTS:
                     raise
-        return temporary
+
+    def _open_lock(self, path: Path) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        return self._in_folder(path.parent, lambda: os.open(_lock_path(path), flags, 0o644))
+
+    def _make_folders(self, folder: Path) -> None:
+        """Make sure that `folder` and those above it are there and that their names outlive a power cut.
+
+        A folder that somebody else has just made is not durable yet: its parent is synced all the same, once.
+        """
+        doubtful: list[Path] = []
+        while folder not in self._durable and not (folder in self._root.parents and folder.is_dir()):
+            doubtful.append(folder)
+            if folder == folder.parent:
+                break
+            folder = folder.parent
+        for path in reversed(doubtful):
+            made = not path.is_dir()
+            if made:
+                try:
+                    self._files.make_folder(path)
+                except FileExistsError:
+                    # Somebody else made it, and may have pruned it again by now: whoever claims a file in it finds out.
+                    if path.exists() and not path.is_dir():
+                        raise
+            with _lasting(path):
+                try:
+                    self._sync_folder(path.parent)
+                except PermissionError:
+                    # The folder above one that was given to us may be closed to us.
+                    if made:
+                        raise
+            self._durable.add(path)
+
+    def _remove(self, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._files.unlink(path)
+
+    def _remove_folder(self, folder: Path) -> None:
+        self._durable.discard(folder)
+        self._files.remove_folder(folder)
 
     def _prune(self, folder: Path) -> None:
         while folder != self._root and self._root in folder.parents:
             try:
-                folder.rmdir()
+                self._remove_folder(folder)
             except OSError:
                 return
             folder = folder.parent
 
 
-def _threads() -> ThreadPoolExecutor:
-    """Return this process's threads for opening and closing; a forked child gets its own."""
-    pid = os.getpid()
-    if pid not in _pools:
-        _pools[pid] = ThreadPoolExecutor(_OPENERS, "strata-files")
-    return _pools[pid]
-
-
 @contextlib.asynccontextmanager
-async def _opened(path: Path, mode: Literal["rb", "wb"]) -> AsyncIterator[Any]:
-    """Open a file in a thread and close it, whatever is cancelled meanwhile, the event loop's end included."""
-    opening = _threads().submit(_open, path, mode)
-    try:
-        file = await asyncio.shield(asyncio.wrap_future(opening))
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close_unused)
-        raise
+async def _opened(path: Path) -> AsyncIterator[Any]:
+    """Open a file for reading in a thread and close it, whatever is cancelled meanwhile."""
+    file = await in_thread(lambda proceed: path.open("rb"), drop=lambda file: file.close())
     try:
         yield wrap(file)
     finally:
-        await asyncio.shield(asyncio.wrap_future(_threads().submit(file.close)))
+        await in_thread(lambda proceed: file.close())
 
 
-def _open(path: Path, mode: Literal["rb", "wb"]) -> Any:
-    return path.open(mode)
+@contextlib.contextmanager
+def _lasting(path: Path) -> Iterator[None]:
+    """Turn a failed fsync into what it means: nobody knows what of it is on the disk."""
+    try:
+        yield
+    except FileNotFoundError:
+        # The folder to be synced was removed: nothing was lost that anybody can still name.
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DurabilityError(
+            f"{path} may be lost: the disk did not take it for good ({reason}); it is given up and never synced again: "
+            f"{_WAYS_OUT.get(error.errno or 0, 'check the device or choose another folder')}"
+        ) from error
 
 
-def _close_unused(opening: Future[Any]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
+def _lock_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _version(data: Data) -> str:
@@ -304,42 +377,10 @@ def _aged(path: Path, older_than_s: float) -> bool:
         return False
 
 
-def _make_folders(folder: Path) -> None:
-    """Create `folder` and its parents durably: a new folder exists after a crash only if its parent was synced."""
-    missing: list[Path] = []
-    while not folder.is_dir():
-        missing.append(folder)
-        if folder == folder.parent:
-            break
-        folder = folder.parent
-    for path in reversed(missing):
-        try:
-            path.mkdir()
-        except FileExistsError:
-            # Somebody else made it, and may have pruned it again by now: whoever claims a file in it finds out.
-            if path.exists() and not path.is_dir():
-                raise
-        _sync_folder(path.parent)
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    os.replace(temporary, path)  # noqa: PTH105 - one name for tests that cut the power here
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _locked(descriptor: int, path: Path) -> Iterator[None]:
     try:
-        _lock(descriptor, path)
+        _lock(descriptor, _lock_path(path))
         yield
     finally:
         # Closing lets the lock go, as the kernel does when the process dies.

@@ -86,8 +86,12 @@ from strata_zmq.storage import LocalStorage, local
 point, count = sys.argv[2], 0
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
-setattr(local.os, point, die)
-asyncio.run(LocalStorage(sys.argv[1]).put("a/k", b"new" * 1000))
+async def main():
+    storage = LocalStorage(sys.argv[1])
+    await storage.put("a/k", b"old")
+    setattr(local.os, point, die)
+    await storage.put("a/k", b"new" * 1000)
+asyncio.run(main())
 """
 
 
