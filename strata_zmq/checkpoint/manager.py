@@ -10,18 +10,19 @@ import asyncio
 import os
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from strata_zmq.checkpoint.chunks import CHUNK_BYTES, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN
-from strata_zmq.checkpoint.restore import Restored, RestoreReport, restore, restore_latest, warn_of_fallback
+from strata_zmq.checkpoint.reading import MEMORY_BUDGET_BYTES
+from strata_zmq.checkpoint.restore import Choice, RestoreReport, Wanted, restore_choice, warn_of_fallback
 from strata_zmq.checkpoint.saver import BackgroundSaver
 from strata_zmq.checkpoint.store import KEEP_COUNT_MAX, CheckpointStore
 from strata_zmq.domain.names import check_metadata, check_not_negative, check_positive
-from strata_zmq.errors import InvalidArgumentError, NotFoundError
+from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.storage import Storage, open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from strata_zmq.domain.manifest import HeadEntry
@@ -107,17 +108,38 @@ class CheckpointManager:
         texts = check_metadata("metadata", metadata) if metadata is not None else {}
         return self._saver.save(data, step, epoch, texts, timeout_s)
 
-    def load(self, checkpoint: str | int | None = None, *, rank: int = 0, as_numpy: bool = False) -> Any:
-        """Return the state of a checkpoint, given by id, by step, or None for the latest.
+    def load(
+        self,
+        step: str | int | None = "latest",
+        *,
+        rank: int = 0,
+        world: int | None = None,
+        into: Any = None,
+        names: Sequence[str] | None = None,
+        metric: str = "",
+        mode: Literal["min", "max"] = "min",
+        as_numpy: bool = False,
+        memory_budget_bytes: int = MEMORY_BUDGET_BYTES,
+    ) -> Any:
+        """Return the state of a checkpoint: a step's, an id's, "latest" (or None), or "best" by `metric` and `mode`.
 
-        Every byte is checked. A named checkpoint that is damaged is a CheckpointCorruptError; where the latest is
-        damaged, the newest good one is loaded, a CheckpointFallbackWarning says so, and `last_restore.skipped` lists
-        what was passed over. `rank` picks one rank of a checkpoint that several saved. With `as_numpy` torch tensors
-        come back as NumPy arrays. Saves of this manager that are still being written are waited for first.
+        Every byte is checked. A checkpoint given by step or id that is damaged is a CheckpointCorruptError; where the
+        latest or best is damaged, the next good one is loaded, a CheckpointFallbackWarning says so, and
+        `last_restore.skipped` lists what was passed over. Saves of this manager that are still being written are waited
+        for first.
+
+        `rank` picks one rank of a checkpoint that several saved. Where `world`, the number of ranks that load, is
+        another than that which saved, each gets its share of every array that was saved as Sharded, and what all had
+        in common. `into` is a tree of arrays like the state, None where nothing is given: they are filled in place,
+        and are what is returned at their places. `names` are patterns such as `["model.*"]`: only what they match is
+        read and returned. With `as_numpy` torch tensors come back as NumPy arrays. Beside the state at most
+        `memory_budget_bytes` of memory are used.
         """
         check_not_negative("rank", rank, _STEP_MAX)
         self._saver.wait(_TIMEOUT_S)
-        found = self._saver.run(self._load(checkpoint, rank, as_numpy=as_numpy))
+        choice = Choice("latest" if step is None else step, metric, mode)
+        wanted = Wanted(rank, world, as_numpy, into, names, memory_budget_bytes=memory_budget_bytes)
+        found = self._saver.run(restore_choice(self._store, choice, wanted))
         warn_of_fallback(found.report)
         self._last = found.report
         return found.data
@@ -153,9 +175,9 @@ class CheckpointManager:
         """`save` without holding up the event loop; `data` must stay unchanged until it returns."""
         return await asyncio.to_thread(self.save, data, step, epoch, metadata, timeout_s=timeout_s)
 
-    async def load_async(self, checkpoint: str | int | None = None, *, rank: int = 0, as_numpy: bool = False) -> Any:
-        """`load` without holding up the event loop."""
-        return await asyncio.to_thread(self.load, checkpoint, rank=rank, as_numpy=as_numpy)
+    async def load_async(self, step: str | int | None = "latest", **options: Any) -> Any:
+        """`load`, with its options, without holding up the event loop."""
+        return await asyncio.to_thread(self.load, step, **options)
 
     async def wait_pending_async(self, timeout_s: float = _TIMEOUT_S) -> None:
         """`wait_pending` without holding up the event loop."""
@@ -176,21 +198,6 @@ class CheckpointManager:
         else:
             # The error of the block is the one to be seen; that of a save is logged.
             self._saver.close_reporting()
-
-    async def _load(self, checkpoint: str | int | None, rank: int, *, as_numpy: bool) -> Restored:
-        if checkpoint is None:
-            return await restore_latest(self._store, rank, as_numpy=as_numpy)
-        return await restore(self._store, await self._find(checkpoint), rank, as_numpy=as_numpy)
-
-    async def _find(self, checkpoint: str | int) -> HeadEntry:
-        if isinstance(checkpoint, str):
-            return await self._store.find(checkpoint)
-        entries = await self._store.entries()
-        found = next((entry for entry in reversed(entries) if entry.step == checkpoint), None)
-        if found is None:
-            steps = ", ".join(str(entry.step) for entry in entries[-10:]) or "none"
-            raise NotFoundError(f"no checkpoint of step {checkpoint} in {self._store.storage.url}; there are: {steps}")
-        return found
 
     def _info(self, entry: HeadEntry) -> CheckpointInfo:
         return CheckpointInfo(
