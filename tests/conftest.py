@@ -19,9 +19,14 @@ from processkit.patience import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytest_plugins = ["s3kit.fixtures"]
+
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, never written
 _OUTSIDE = ("AWS_", "STRATA_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-_OUTSIDE_NAMES = {"COORDINATOR_URL", "WORKER_ID", "GPU_COUNT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "DEMO_MODE"}
+_OUTSIDE_NAMES = {
+    *("COORDINATOR_URL", "WORKER_ID", "GPU_COUNT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "DEMO_MODE"),
+    *("STORAGE_BACKEND", "CHECKPOINT_BUCKET"),
+}
 _GRACE_S = 5.0
 _PR_SET_CHILD_SUBREAPER = 36
 

@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from importlib.util import find_spec
 
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.storage.base import Storage, VersionConflictError
 from strata_zmq.storage.local import LocalStorage
+from strata_zmq.storage.options import default_place, join_url, s3_options
 
-__all__ = ["LocalStorage", "Storage", "VersionConflictError", "open_storage"]
+__all__ = ["LocalStorage", "Storage", "VersionConflictError", "default_place", "join_url", "open_storage"]
+
+_S3_PACKAGES = ("boto3", "obstore")
 
 
-def open_storage(place: str | os.PathLike[str]) -> Storage:
-    """Return the storage at a folder's path or a `file://` URL; nothing is created or read yet.
+def open_storage(place: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Storage:
+    """Return the storage at a folder's path, a `file://` URL or `s3://bucket/prefix`; nothing is created or read yet.
 
-    Raises InvalidArgumentError for other schemes: only the local file system is offered so far.
+    `environ` has the settings of S3: region, endpoint, credentials. Raises InvalidArgumentError for other schemes, for
+    a bucket or a setting outside its limits, and where the packages for S3 are not installed.
     """
     text = os.fspath(place)
+    if "://" in text.partition(",")[2]:
+        raise InvalidArgumentError(
+            f"path {text[:80]!r} names several places: one storage is one place, give one of them"
+        )
     scheme, separator, rest = text.partition("://")
     if not separator:
         return LocalStorage(text)
     if scheme == "file":
         return LocalStorage(rest)
     if scheme == "s3":
-        raise InvalidArgumentError(
-            f"path {text[:80]!r}: S3 is not offered yet; give the path of a folder, which may be a mounted file system"
-        )
+        return _open_s3(text, environ)
     raise InvalidArgumentError(
-        f"path {text[:80]!r}: scheme {scheme[:20]!r} is unknown; give the path of a folder, or file:///its/path"
+        f"path {text[:80]!r}: scheme {scheme[:20]!r} is unknown; give the path of a folder, file:///its/path, "
+        "or s3://bucket/prefix"
     )
+
+
+def _open_s3(url: str, environ: Mapping[str, str]) -> Storage:
+    options = s3_options(url, environ)
+    missing = [name for name in _S3_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise InvalidArgumentError(
+            f"path {url[:80]!r} needs {' and '.join(missing)}, not installed here: pip install strata-zmq[s3]"
+        )
+    # Only who asks for S3 pays for its libraries.
+    from strata_zmq.storage.s3 import S3Storage
+
+    return S3Storage(options)

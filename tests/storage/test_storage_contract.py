@@ -10,17 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata_zmq.errors import InvalidArgumentError, NotFoundError
-from strata_zmq.storage import Storage, VersionConflictError, open_storage
+from strata_zmq.storage import Storage, VersionConflictError
 from strata_zmq.storage.base import check_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
-@pytest.fixture(params=["local"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    assert request.param == "local"
-    return open_storage(tmp_path / "store")
+@pytest.fixture
+def storage(storage_of: Callable[[Path], Storage], tmp_path: Path) -> Iterator[Storage]:
+    """An empty place of each backend: local with and without O_DIRECT, moto, SeaweedFS, and the tests' own server."""
+    opened = storage_of(tmp_path)
+    yield opened
+    asyncio.run(opened.close())
 
 
 def test_a_backend_is_a_storage(storage: Storage) -> None:

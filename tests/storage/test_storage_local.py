@@ -26,7 +26,6 @@ def test_a_path_and_a_file_url_name_the_same_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("s3://bucket/prefix", "S3 is not offered yet; give the path of a folder"),
         ("gs://bucket", "scheme 'gs' is unknown"),
         ("", "empty"),
         ("a/../b", r"'\.\.'"),
