@@ -54,7 +54,8 @@ _TORCH_BITS = {
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One array that is to be saved. `read` gives its present content in host memory, any strides, dtype and shape as
-    stated; it may copy from a device, so it is called once, when there is a place for the bytes.
+    stated; with `on_device` it copies from there, so it is called once, when there is a place for the bytes. A part of
+    a larger array has that one's `global_shape`, and in `global_offsets` its first element's place in it.
     """
 
     path: str
@@ -62,6 +63,9 @@ class Leaf:
     shape: tuple[int, ...]
     tag: str
     read: Callable[[], NDArray[Any]]
+    on_device: bool = False
+    global_shape: tuple[int, ...] | None = None
+    global_offsets: tuple[int, ...] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -153,6 +157,7 @@ def _device_leaf(path: str, value: Any) -> Leaf:
         tuple(value.shape),
         "numpy",
         lambda: np.asarray(value.get()),
+        on_device=True,
     )
 
 
@@ -176,4 +181,4 @@ def _torch_leaf(path: str, tensor: Any, torch: Any) -> Leaf:
         return np.asarray(host.numpy())
 
     dtype = np.dtype(_TORCH_BITS[name][1] if name in _TORCH_BITS else name)
-    return Leaf(path, dtype.str, tuple(tensor.shape), f"torch:{name}", read)
+    return Leaf(path, dtype.str, tuple(tensor.shape), f"torch:{name}", read, on_device=tensor.device.type != "cpu")

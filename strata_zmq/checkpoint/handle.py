@@ -139,7 +139,8 @@ class SaveHandle:
             if not tier and self._state not in _ENDS:
                 self.error = error
                 self._move("SKIPPED" if isinstance(error, SupersededError) else "FAILED")
-        for future in [self.tiers[tier]] if tier else [self.staged, *self.tiers.values()]:
+        concerned: list[Future[Any]] = [self.tiers[tier]] if tier else [self.staged, *self.tiers.values()]
+        for future in concerned:
             _refuse(future, error)
 
     def _move(self, state: SaveState) -> None:

@@ -5,107 +5,76 @@ The copy is always made: training goes on and changes its arrays in place while 
 
 from __future__ import annotations
 
-import threading
-import time
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from strata_zmq.checkpoint.arena import HEADER_BYTES, Arena, ArenaPool
 from strata_zmq.checkpoint.arrays import Leaf
 from strata_zmq.checkpoint.chunks import CHUNK_BYTES, Layout, plan
+from strata_zmq.checkpoint.copying import COPY_THREADS, copy_all
 from strata_zmq.checkpoint.tree import flatten
 from strata_zmq.domain.manifest import ChunkRecord, RankIndex, TensorRecord
-from strata_zmq.errors import DeadlineExceededError, InvalidArgumentError
-from strata_zmq.feed.segment import MemfdSegment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Arena", "ArenaPool", "Snapshot", "take_snapshot"]
+__all__ = ["Arena", "ArenaPool", "Plan", "Snapshot", "describe", "take_snapshot"]
 
-
-@dataclass(eq=False, slots=True)
-class Arena:
-    """One reusable piece of staging memory; `number` is unique within its pool."""
-
-    number: int
-    segment: MemfdSegment
+_WILL_BASE_BYTES = 16 * 1024
+_WILL_TENSOR_BYTES = 512
+_WILL_CHUNK_BYTES = 384
 
 
-class ArenaPool:
-    """At most `count` arenas, reused because the first touch of a page is many times slower than the second.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A state tree before it is copied: what is in it, and where each array will lie."""
 
-    An arena grows to the largest state that it has held. Thread-safe.
-    """
+    skeleton: Any
+    leaves: tuple[Leaf, ...]
+    layout: Layout
 
-    def __init__(self, count: int = 2, name: str = "strata-staging") -> None:
-        if not 1 <= count <= 64:
-            raise InvalidArgumentError(f"arena count is {count}: choose from 1 to 64")
-        self._name = name
-        self._condition = threading.Condition()
-        self._free: list[Arena | None] = [None] * count
-        self._made = 0
-
-    def acquire(self, nbytes: int, timeout_s: float) -> Arena:
-        """Return an arena of at least `nbytes`, waiting while all are lent; DeadlineExceededError after `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
-        with self._condition:
-            while not self._free:
-                if not self._condition.wait(deadline - time.monotonic()) and not self._free:
-                    raise DeadlineExceededError(
-                        f"no staging memory was given back within {timeout_s:.0f} s: earlier saves are still being "
-                        "written; save less often, or look at the speed of the storage",
-                        missing=("storage",),
-                    )
-            # The largest first, so that small arenas are the ones that grow.
-            self._free.sort(key=lambda arena: arena.segment.size if arena else 0)
-            arena = self._free.pop()
-        if arena is not None and arena.segment.size >= nbytes:
-            return arena
-        try:
-            if arena is not None:
-                arena.segment.close()
-            # An eighth more: a state that grows a little each time does not cost a new arena each time.
-            segment = MemfdSegment.create(self._name, max(nbytes + nbytes // 8, 1))
-        except BaseException:
-            self._give_back(None)
-            raise
-        with self._condition:
-            self._made += 1
-            return Arena(self._made, segment)
-
-    def release(self, arena: Arena) -> None:
-        """Give an arena back; its content may be overwritten from now on."""
-        self._give_back(arena)
-
-    def close(self) -> None:
-        """Free the arenas that are not lent."""
-        with self._condition:
-            for position, arena in enumerate(self._free):
-                if arena is not None:
-                    arena.segment.close()
-                self._free[position] = None
-
-    def _give_back(self, arena: Arena | None) -> None:
-        with self._condition:
-            self._free.append(arena)
-            self._condition.notify()
+    @property
+    def will_bytes_max(self) -> int:
+        """An upper bound of what a description of all this takes, in bytes."""
+        paths = sum(len(ascii(leaf.path)) for leaf in self.leaves)
+        spans = sum(len(spans) for spans in self.layout.spans)
+        return (
+            _WILL_BASE_BYTES
+            + len(json.dumps(self.skeleton))
+            + paths
+            + _WILL_TENSOR_BYTES * len(self.leaves)
+            + _WILL_CHUNK_BYTES * (len(self.layout.slices) + spans)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A rank's state, copied: skeleton, what each array is, and its chunks as slices of the arena."""
+    """A rank's state, copied: skeleton, what each array is, and its chunks as slices of the arena.
+
+    `epoch` is the arena's: while it is the same, the arena holds this snapshot. `rng` is a skeleton without arrays.
+    """
 
     skeleton: Any
     leaves: tuple[Leaf, ...]
     layout: Layout
     arena: Arena
+    epoch: int = 0
+    rng: Any = None
 
     @property
     def nbytes(self) -> int:
         """Bytes in all chunks."""
         return sum(piece.nbytes for piece in self.layout.slices)
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Offset and size, in bytes, of what is free behind the data."""
+        return self.layout.total_bytes, self.arena.segment.size - self.layout.total_bytes
+
+    def holds(self) -> bool:
+        """Say whether the arena still holds this snapshot."""
+        return self.arena.epoch == self.epoch
 
     def chunk(self, number: int) -> memoryview:
         """Return the bytes of one chunk, without a copy."""
@@ -115,46 +84,49 @@ class Snapshot:
     def index(self, rank: int, chunks: Sequence[ChunkRecord]) -> RankIndex:
         """Return the rank index, given where the chunks were stored."""
         tensors = tuple(
-            TensorRecord(leaf.path, leaf.dtype, leaf.shape, leaf.tag, spans)
+            TensorRecord(leaf.path, leaf.dtype, leaf.shape, leaf.tag, spans, leaf.global_shape, leaf.global_offsets)
             for leaf, spans in zip(self.leaves, self.layout.spans, strict=True)
         )
-        return RankIndex(rank, self.skeleton, tensors, tuple(chunks))
+        return RankIndex(rank, self.skeleton, tensors, tuple(chunks), self.rng)
+
+
+def describe(data: object, chunk_bytes: int = CHUNK_BYTES) -> Plan:
+    """Return what a snapshot of `data` would be; nothing is copied.
+
+    Raises InvalidArgumentError for what cannot be restored as it is.
+    """
+    skeleton, leaves = flatten(data)
+    return Plan(skeleton, tuple(leaves), plan([leaf.nbytes for leaf in leaves], chunk_bytes, begin=HEADER_BYTES))
 
 
 def take_snapshot(
-    data: object, pool: ArenaPool, *, chunk_bytes: int = CHUNK_BYTES, timeout_s: float = 300.0
+    data: object,
+    pool: ArenaPool,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    timeout_s: float = 300.0,
+    rng: Any = None,
+    with_will: bool = False,
+    threads: int = COPY_THREADS,
+    acquire: Callable[[int], Arena] | None = None,
 ) -> Snapshot:
     """Copy `data` into an arena of `pool`; on return the caller may change its arrays.
 
-    Waits up to `timeout_s` for a free arena. The snapshot's arena goes back to the pool when its user is done with it.
-    Raises InvalidArgumentError, before anything is copied, for what cannot be restored as it is.
+    Waits up to `timeout_s` for a free arena, or takes what `acquire` gives for a number of bytes. The snapshot's arena
+    goes back to the pool when its user is done with it. `with_will` leaves room behind the data. Raises
+    InvalidArgumentError, before anything is copied, for what cannot be restored as it is.
     """
-    skeleton, leaves = flatten(data)
-    layout = plan([leaf.nbytes for leaf in leaves], chunk_bytes)
-    arena = pool.acquire(layout.total_bytes, timeout_s)
+    found = describe(data, chunk_bytes)
+    needed = found.layout.total_bytes + (found.will_bytes_max if with_will else 0)
+    arena = pool.acquire(needed, timeout_s) if acquire is None else acquire(needed)
     try:
-        _copy(leaves, layout, arena.segment)
+        copy_all(found.leaves, found.layout, arena.segment, threads=threads)
     except BaseException:
         pool.release(arena)
         raise
     # What is kept describes the arrays; holding on to them would keep the caller's memory alive.
-    described = tuple(Leaf(leaf.path, leaf.dtype, leaf.shape, leaf.tag, _spent) for leaf in leaves)
-    return Snapshot(skeleton, described, layout, arena)
-
-
-def _copy(leaves: Sequence[Leaf], layout: Layout, segment: MemfdSegment) -> None:
-    end = 0
-    whole = segment.array(np.uint8, (segment.size,))
-    for leaf, offset in zip(leaves, layout.offsets, strict=True):
-        # Gaps are zeroed: a reused arena holds old bytes there, and equal states shall give equal chunks.
-        whole[end:offset] = 0
-        end = offset + leaf.nbytes
-        if not leaf.nbytes:
-            continue
-        source = leaf.read()
-        if source.shape != leaf.shape or source.dtype.str != leaf.dtype:
-            raise InvalidArgumentError(f"{leaf.path} changed its shape or dtype while it was saved: save between steps")
-        np.copyto(segment.array(leaf.dtype, leaf.shape, offset), source, casting="no")
+    described = tuple(replace(leaf, read=_spent) for leaf in found.leaves)
+    return Snapshot(found.skeleton, described, found.layout, arena, arena.epoch, rng)
 
 
 def _spent() -> Any:

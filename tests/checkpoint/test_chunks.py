@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata_zmq.checkpoint.chunks import ALIGNMENT, CHUNK_BYTES_MIN, plan
+from strata_zmq.checkpoint.chunks import ALIGNMENT, CHUNK_ALIGNMENT, CHUNK_BYTES_MIN, plan
 from strata_zmq.errors import InvalidArgumentError
 
 sizes = st.lists(st.integers(0, 100) | st.integers(0, 5 * CHUNK_BYTES_MIN), max_size=30)
@@ -25,14 +25,18 @@ def test_every_byte_of_every_array_lies_in_exactly_one_chunk(sizes: list[int]) -
         assert position == offset + size
 
 
-@given(sizes)
-def test_chunks_are_bounded_apart_and_arrays_aligned(sizes: list[int]) -> None:
-    layout = plan(sizes, CHUNK_BYTES_MIN)
+@given(sizes, st.integers(0, 3 * CHUNK_ALIGNMENT))
+def test_chunks_are_bounded_and_apart_and_begin_pages_as_arrays_begin_cache_lines(sizes: list[int], begin: int) -> None:
+    layout = plan(sizes, CHUNK_BYTES_MIN, begin=begin)
+    assert begin <= layout.begin < begin + CHUNK_ALIGNMENT
+    assert all(layout.begin <= offset for offset in layout.offsets)
     assert all(0 < piece.nbytes <= CHUNK_BYTES_MIN for piece in layout.slices)
     assert all(offset % ALIGNMENT == 0 for offset in layout.offsets)
+    assert all(piece.offset % CHUNK_ALIGNMENT == 0 for piece in layout.slices)
     for before, after in zip(layout.slices, layout.slices[1:], strict=False):
         assert before.offset + before.nbytes <= after.offset
-    assert sum(sizes) <= layout.total_bytes <= sum(sizes) + ALIGNMENT * len(sizes)
+    gaps = ALIGNMENT * len(sizes) + CHUNK_ALIGNMENT * (len(layout.slices) + 1)
+    assert sum(sizes) <= layout.total_bytes - layout.begin <= sum(sizes) + gaps
 
 
 @given(sizes)
