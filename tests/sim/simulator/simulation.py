@@ -75,7 +75,7 @@ class Simulation:
                 min_workers=self.plan.min_workers,
                 lease_s=LEASE_S,
                 heartbeat_s=HEARTBEAT_S,
-                keep_count=self.plan.keep_count,
+                retention=wire.RetentionRule(keep_count=self.plan.keep_count),
                 supervisor_token=TOKEN,
                 broadcast_endpoint="ipc:///broadcast",
                 commit_retry_s=1.0,
