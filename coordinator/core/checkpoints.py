@@ -73,7 +73,9 @@ class Checkpoints:
         self._opened_at: dict[str, float] = {}
         self._head_version = 0
         # Where there were writers, one that is gone for a moment is waited for.
-        self._had_writers = bool(world.history.checkpoints or world.history.open_checkpoints)
+        self._had_writers = bool(
+            world.history.checkpoints or world.history.open_checkpoints or world.history.superseded
+        )
         self._done: deque[str] = deque(maxlen=_DONE_MAX)
         """Committed in this life, retired ones included: what comes late about them changes nothing."""
 
@@ -308,7 +310,7 @@ class Checkpoints:
                 checkpoint_id=name,
                 step=began.step,
                 epoch=began.epoch,
-                kind=began.kind,
+                kind=opened.kind,
                 world_size=len(began.workers),
                 created_at=began.created_at,
                 metadata=began.metadata,

@@ -109,6 +109,12 @@ class OpenCheckpoint(msgspec.Struct):
         return msgspec.json.decode(self.began.ledger, type=_CommitIndex).commit_index
 
     @property
+    def kind(self) -> str:
+        """What is saved; a full state some chunks of which lie in another checkpoint's folder is incremental."""
+        refers = any(arrival.refs for arrival in self.arrivals.values())
+        return "INCREMENTAL" if refers and self.began.kind == "FULL" else self.began.kind
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The workers whose bytes are not durable yet."""
         return tuple(worker for rank, worker in enumerate(self.began.workers) if rank not in self.arrivals)

@@ -135,7 +135,15 @@ class Client:
             wire.CheckpointArrive(checkpoint_id=checkpoint_id, index_key="key", digest=digest, size_bytes=100)
         )
 
+    def staged(self, checkpoint_id: str, writer_id: str = "writer") -> Call:
+        return self.ask(wire.CheckpointStaged(checkpoint_id=checkpoint_id, writer_id=writer_id))
+
     # ---- what a writer says
+
+    def drained(self, checkpoint_id: str, worker: Client, rank: int, **fields: Any) -> Call:
+        """Arrive for a worker whose save this writer has finished."""
+        given = {"index_key": "drained", "digest": "digest", "size_bytes": 100, "worker_id": worker.name, **fields}
+        return self.ask(wire.CheckpointArrive(checkpoint_id=checkpoint_id, rank=rank, **given))
 
     def offer(self, *checkpoints: wire.CheckpointSummary, boot_id: str = "boot", head_version: int = 0) -> Call:
         info = wire.WriterInfo(self.name, self.incarnation, "ipc:///data", "ipc:///control", boot_id)

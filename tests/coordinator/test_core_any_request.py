@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -78,13 +79,35 @@ REQUESTS = st.one_of(
         epoch=st.sampled_from([-1, 0, 1, 2**62]),
     ),
     st.builds(wire.AdvanceEpoch, epoch=NUMBERS, timeout_s=SECONDS),
-    st.builds(wire.CheckpointBegin, generation=GENERATIONS, step=NUMBERS, epoch=NUMBERS, metadata=METADATA),
-    st.builds(wire.CheckpointArrive, checkpoint_id=CHECKPOINTS, index_key=TEXTS, digest=TEXTS, size_bytes=NUMBERS),
+    st.builds(
+        wire.CheckpointBegin,
+        generation=GENERATIONS,
+        step=NUMBERS,
+        epoch=NUMBERS,
+        metadata=METADATA,
+        metrics=st.sampled_from([{}, {"loss": 0.5}, {"loss": math.nan}, {"": 1.0}]),
+    ),
+    st.builds(wire.CheckpointStaged, checkpoint_id=CHECKPOINTS, writer_id=NAMES),
+    st.builds(
+        wire.CheckpointArrive,
+        checkpoint_id=CHECKPOINTS,
+        index_key=TEXTS,
+        digest=TEXTS,
+        size_bytes=NUMBERS,
+        refs=st.lists(CHECKPOINTS, max_size=2),
+        worker_id=st.sampled_from(["", "w0", "w1", "stranger"]),
+        rank=st.integers(-1, 3),
+    ),
     st.builds(wire.Restore, checkpoint_id=CHECKPOINTS, ledger=st.sampled_from([b"", b"{}", b"\xff"])),
     st.builds(wire.LatestCheckpoint, limit=st.integers(1, 3)),
     st.builds(wire.RegisterWriter, writer=WRITERS, head_term=NUMBERS, checkpoints=st.lists(SUMMARIES, max_size=2)),
     st.builds(wire.CheckpointCommitted, checkpoint=SUMMARIES, retained=st.lists(CHECKPOINTS, max_size=2)),
-    st.builds(wire.CheckpointFailed, checkpoint_id=CHECKPOINTS, code=TEXTS.filter(bool), message=TEXTS),
+    st.builds(
+        wire.CheckpointFailed,
+        checkpoint_id=CHECKPOINTS,
+        code=st.sampled_from(["storage", "superseded", "x"]),
+        message=TEXTS,
+    ),
     st.builds(wire.ReportLost, worker_id=NAMES, pid=NUMBERS),
     st.builds(wire.ResumeFrom),
     st.builds(

@@ -21,6 +21,7 @@ REQUESTS = [
     wire.GetShards(dataset_id="data"),
     wire.AdvanceEpoch(epoch=0),
     wire.CheckpointBegin(step=1),
+    wire.CheckpointStaged(checkpoint_id="c", writer_id="s"),
     wire.CheckpointArrive(checkpoint_id="c", index_key="k", digest="d", size_bytes=1),
     wire.Restore(checkpoint_id="c", ledger=b""),
     wire.LatestCheckpoint(),

@@ -49,6 +49,8 @@ def requests(name: str) -> dict[str, tuple[str, Any]]:
         "get_shards": ("w0", wire.GetShards(dataset_id="data")),
         "advance_epoch": ("w0", wire.AdvanceEpoch(epoch=0)),
         "checkpoint_begin": ("w0", wire.CheckpointBegin(step=6)),
+        "checkpoint_staged": ("w0", wire.CheckpointStaged(checkpoint_id=name, writer_id="writer")),
+        "checkpoint_superseded": ("w0", wire.CheckpointFailed(checkpoint_id=name, code="superseded", message="busy")),
         "checkpoint_arrive": (
             "w0",
             wire.CheckpointArrive(checkpoint_id=name, index_key="k", digest="d", size_bytes=1),

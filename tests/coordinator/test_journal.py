@@ -56,6 +56,7 @@ def eventful(make_job):
     for step, outcome in ((1, "taken"), (2, "failed")):
         for worker in (w0, w1):
             name = worker.begin(step).got(wire.CheckpointOpened).checkpoint_id
+            worker.staged(name)
             worker.durable(name)
         if outcome == "taken":
             order = writer.asked_to_commit()
