@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from typing import get_args
 
+from strata_zmq.checkpoint.garbage import is_past
 from strata_zmq.checkpoint.store import CheckpointStore, Commit
 from strata_zmq.domain.manifest import HeadEntry, Kind, Manifest, RankEntry, save_order
+from strata_zmq.domain.retention import Retention
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.protocol import messages as wire
 
-__all__ = ["manifest_of", "summary_of", "tidy"]
+__all__ = ["manifest_of", "retention_of", "summary_of", "tidy"]
 
 
 def manifest_of(message: wire.CommitCheckpoint) -> Manifest:
@@ -35,13 +37,30 @@ def manifest_of(message: wire.CommitCheckpoint) -> Manifest:
         generation=order[0] if order is not None else message.generation,
         created_at=message.created_at,
         ranks=tuple(
-            RankEntry(entry.rank, entry.worker_id, entry.index_key, entry.digest, entry.size_bytes)
+            RankEntry(
+                entry.rank,
+                entry.worker_id,
+                entry.index_key,
+                entry.digest,
+                entry.size_bytes,
+                refs=tuple(sorted(set(entry.refs))),
+                written_bytes=entry.written_bytes,
+                drained=entry.drained,
+            )
             for entry in message.ranks
         ),
         kind=kind,  # type: ignore[arg-type]
         metadata=message.metadata,
         ledger=ledger,
+        metrics=message.metrics,
+        parent=message.parent,
     )
+
+
+def retention_of(message: wire.CommitCheckpoint) -> Retention:
+    """Return the rule by which the commit retires others; InvalidArgumentError if it makes none."""
+    rule = message.retention
+    return Retention(rule.keep_count, rule.keep_every, rule.best_metric, rule.best_mode, rule.best_count)
 
 
 def summary_of(entry: HeadEntry) -> wire.CheckpointSummary:
@@ -56,13 +75,11 @@ def summary_of(entry: HeadEntry) -> wire.CheckpointSummary:
     )
 
 
-async def tidy(store: CheckpointStore, commit: Commit, manifest: Manifest) -> None:
-    """Delete what the commit retired, and saves that were given up: the fence keeps them from ever committing."""
-    fence = (manifest.generation, manifest.step)
+async def tidy(store: CheckpointStore, commit: Commit) -> None:
+    """Delete what the commit retired, and saves that were given up: HEAD keeps them from ever being committed."""
     for checkpoint_id in commit.dropped:
         await store.discard(checkpoint_id)
     for checkpoint_id in await store.unreachable():
-        order = save_order(checkpoint_id)
-        if order is not None and order < fence:
+        if is_past(commit.head, checkpoint_id) or checkpoint_id in commit.head.retired:
             await store.discard(checkpoint_id)
     await store.sweep()

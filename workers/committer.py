@@ -18,7 +18,7 @@ from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.errors import StrataError
 from strata_zmq.protocol import messages as wire
 
-from .checkpoint_commit import manifest_of, summary_of, tidy
+from .checkpoint_commit import manifest_of, retention_of, summary_of, tidy
 from .client import CoordinatorClient
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Committer:
         async with self._order:
             try:
                 manifest = manifest_of(message)
-                commit = await self._store.commit(manifest, message.keep_count)
+                commit = await self._store.commit(manifest, retention_of(message), pinned=message.pinned)
             except StrataError as error:
                 log.warning("checkpoint %s was not committed: %s", message.checkpoint_id, error)
                 self.client.submit(
@@ -116,7 +116,7 @@ class Committer:
                 )
             )
             try:
-                await tidy(self._store, commit, manifest)
+                await tidy(self._store, commit)
             except StrataError as error:
                 log.warning("old checkpoint files could not be deleted: %s", error)
             # A writer that is about to end stays until the coordinator has heard; if it does not, HEAD tells it later.

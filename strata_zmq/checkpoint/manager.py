@@ -16,8 +16,9 @@ from strata_zmq.checkpoint.chunks import CHUNK_BYTES, CHUNK_BYTES_MAX, CHUNK_BYT
 from strata_zmq.checkpoint.reading import MEMORY_BUDGET_BYTES
 from strata_zmq.checkpoint.restore import Choice, RestoreReport, Wanted, restore_choice, warn_of_fallback
 from strata_zmq.checkpoint.saver import BackgroundSaver
-from strata_zmq.checkpoint.store import KEEP_COUNT_MAX, CheckpointStore
+from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.domain.names import check_metadata, check_not_negative, check_positive
+from strata_zmq.domain.retention import KEEP_COUNT_MAX, Retention
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.storage import Storage, open_storage
 
@@ -78,7 +79,7 @@ class CheckpointManager:
         if not isinstance(storage, Storage):
             raise InvalidArgumentError(f"path is a {type(path).__name__}: give the path of a folder")
         self._store = CheckpointStore(storage)
-        self._saver = BackgroundSaver(self._store, keep_count, chunk_bytes)
+        self._saver = BackgroundSaver(self._store, Retention(keep_count), chunk_bytes)
         self._last: RestoreReport | None = None
         # A manager that is simply dropped still finishes its saves.
         self._finalizer = weakref.finalize(self, self._saver.close_reporting)

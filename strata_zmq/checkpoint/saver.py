@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from strata_zmq.checkpoint.store import CheckpointStore
+    from strata_zmq.domain.retention import Retention
 
 __all__ = ["IN_FLIGHT_MAX", "BackgroundSaver"]
 
@@ -42,9 +43,9 @@ _open_savers: set[BackgroundSaver] = set()
 class BackgroundSaver:
     """Writes one process's saves into a store, one after the other, in the order in which they were asked for."""
 
-    def __init__(self, store: CheckpointStore, keep_count: int, chunk_bytes: int) -> None:
+    def __init__(self, store: CheckpointStore, retention: Retention, chunk_bytes: int) -> None:
         self._store = store
-        self._keep_count = keep_count
+        self._retention = retention
         self._chunk_bytes = chunk_bytes
         self._pid = os.getpid()
         self._pool = ArenaPool(IN_FLIGHT_MAX)
@@ -74,7 +75,7 @@ class BackgroundSaver:
         """
         self._check_usable()
         self.raise_failed()
-        checkpoint_id = f"step-{step:010d}-{secrets.token_hex(4)}"
+        checkpoint_id = f"step-{step:010d}-{secrets.token_hex(8)}"
         if not self._prepared:
             self.run(self._store.storage.prepare())
             self._prepared = True
@@ -165,7 +166,7 @@ class BackgroundSaver:
             ranks=(RankEntry(0, draft.ranks[0].worker_id, key, digest, snapshot.nbytes),),
             metadata=draft.metadata,
         )
-        commit = await self._store.commit(manifest, self._keep_count, fenced=False)
+        commit = await self._store.commit(manifest, self._retention, fenced=False)
         self._start(f"the retirement after {checkpoint_id}", self._tidy(commit.dropped))
 
     async def _write_chunks(self, checkpoint_id: str, snapshot: Snapshot) -> list[ChunkRecord]:
@@ -189,10 +190,7 @@ class BackgroundSaver:
                 await self._store.discard(checkpoint_id)
             if not self._looked_for_garbage:
                 self._looked_for_garbage = True
-                for checkpoint_id, note in (await self._store.unreachable()).items():
-                    if note is not None and writer_is_gone(note):
-                        await self._store.discard(checkpoint_id)
-                await self._store.sweep()
+                await self._store.collect(gone=lambda note: note is not None and writer_is_gone(note))
         except StrataError as error:
             _log.warning("old checkpoint files could not be deleted: %s", error)
 

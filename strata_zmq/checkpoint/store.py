@@ -1,21 +1,28 @@
 """Checkpoints in a storage: chunks, rank indexes, manifests, and HEAD, the one object that makes a checkpoint exist.
 
-It knows keys, order and retention; never how a model becomes bytes, nor who decided that a checkpoint is complete.
+It knows keys and order; never how a model becomes bytes, which rule retires a checkpoint, or who decided that one is
+complete.
 
-Under the prefix: `HEAD`; `ckpt/ID/intent` (who is writing); `ckpt/ID/rank-R/chunk-N-DIGEST` and `index-DIGEST`;
-`ckpt/ID/manifest-DIGEST`. Names carry digests, so that two writers of one checkpoint cannot overwrite each other with
-something else. Everything that HEAD does not reach is either being written or garbage.
+Under the prefix: `HEAD`; `ckpt/ID/intent` (who is writing); `ckpt/ID/rank-R/pack-N-DIGEST` (chunks, many to an object)
+and `index-DIGEST`; `ckpt/ID/manifest-DIGEST`. Names carry digests, so that two writers of one checkpoint cannot
+overwrite each other with something else. HEAD reaches the checkpoints that it retains and those in whose folders chunks
+of these lie; everything else is either being written or garbage. A folder is deleted only after a HEAD that does not
+reach it, and what refers to it has to be committed on such a HEAD, which is refused: so nothing that HEAD reaches goes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from strata_zmq.checkpoint import garbage
+from strata_zmq.checkpoint.codec import decompress
+from strata_zmq.checkpoint.pack_layout import lay_out
 from strata_zmq.domain.manifest import ChunkRecord, Head, HeadEntry, Manifest, RankIndex, check_checkpoint_id, save_term
 from strata_zmq.domain.manifest_format import (
     decode_head,
@@ -25,6 +32,7 @@ from strata_zmq.domain.manifest_format import (
     encode_manifest,
     encode_rank_index,
 )
+from strata_zmq.domain.retention import reachable, survivors
 from strata_zmq.errors import (
     AlreadyExistsError,
     CheckpointCorruptError,
@@ -33,21 +41,24 @@ from strata_zmq.errors import (
     ResourceExhaustedError,
     StaleGenerationError,
 )
+from strata_zmq.failpoints import failpoint
 from strata_zmq.storage import Storage, VersionConflictError
 from strata_zmq.storage.base import Data, check_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Sequence
 
-__all__ = ["KEEP_COUNT_MAX", "CheckpointStore", "Commit"]
+    from strata_zmq.domain.retention import Retention
 
-KEEP_COUNT_MAX = 10_000
-_COMMIT_ATTEMPTS = 64
+__all__ = ["CheckpointStore", "Commit"]
+
+_ADVANCE_ATTEMPTS = 64
+_RETIRED_TOLD = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a commit did: the new HEAD, the checkpoint's entry, and the ids that HEAD no longer reaches by it."""
+    """What a commit did: the new HEAD, the checkpoint's entry, and the ids whose folders HEAD no longer reaches."""
 
     head: Head
     entry: HeadEntry
@@ -61,16 +72,19 @@ class CheckpointStore:
         self.storage = storage
         self._prefix = check_prefix(prefix).rstrip("/") + "/" if prefix else ""
         self._head_key = f"{self._prefix}HEAD"
+        self._declared: set[str] = set()
+        self._tried: set[str] = set()
 
     def path(self, checkpoint_id: str) -> str:
         """Return where a checkpoint lies, as a person would write it."""
-        return f"{self.storage.url}/{self._folder(checkpoint_id)}"
+        return f"{self.storage.url}/{self.folder(checkpoint_id)}"
 
     # ---- writing --------------------------------------------------------------------------------------------------
 
     async def declare(self, checkpoint_id: str, owner: dict[str, str | int]) -> None:
         """Leave word who is about to write this checkpoint, so that a collector can tell whether it is still at it."""
-        await self.storage.put(f"{self._folder(checkpoint_id)}intent", json.dumps(owner).encode())
+        await self.storage.put(f"{self.folder(checkpoint_id)}intent", json.dumps(owner).encode())
+        self._declared.add(checkpoint_id)
 
     async def write_chunk(
         self, checkpoint_id: str, rank: int, number: int, data: Data, digest: str | None = None
@@ -82,9 +96,30 @@ class CheckpointStore:
                 f"chunk {number} of rank {rank} of {checkpoint_id} has the digest {found[:16]}, {digest[:16]} was "
                 "announced: it was damaged on its way; send it again"
             )
-        key = f"{self._folder(checkpoint_id)}rank-{rank:05d}/chunk-{number:06d}-{found[:16]}"
+        key = f"{self.folder(checkpoint_id)}rank-{rank:05d}/chunk-{number:06d}-{found[:16]}"
         await self.storage.put(key, data)
         return ChunkRecord(key, found, memoryview(data).nbytes)
+
+    async def write_pack(
+        self, checkpoint_id: str, rank: int, number: int, pieces: Sequence[tuple[str, Data]]
+    ) -> list[ChunkRecord]:
+        """Store chunks, each as (blake3 digest, bytes), as one object; it is durable on return.
+
+        The digests are taken as given. Chunks that are neighbours in memory are one part of the object, with the gap
+        between them, so that nothing is copied; one that begins at an aligned address begins aligned in the object.
+        """
+        parts, offsets = lay_out([data for _, data in pieces], self.storage.traits.aligned)
+        sizes = [memoryview(data).nbytes for _, data in pieces]
+        # Two writers of equal chunks may lay them out differently: then these are two objects.
+        told = ";".join(
+            f"{digest}@{offset}+{size}" for (digest, _), offset, size in zip(pieces, offsets, sizes, strict=True)
+        )
+        key = f"{self.folder(checkpoint_id)}rank-{rank:05d}/pack-{number:06d}-{blake3(told.encode()).hexdigest()[:16]}"
+        await self.storage.put(key, parts)
+        return [
+            ChunkRecord(key, digest, size, offset)
+            for (digest, _), offset, size in zip(pieces, offsets, sizes, strict=True)
+        ]
 
     async def write_rank_index(self, checkpoint_id: str, index: RankIndex) -> tuple[str, str]:
         """Store a rank's index durably; returns its key and its blake3 digest."""
@@ -103,24 +138,27 @@ class CheckpointStore:
             raise CheckpointCorruptError(
                 f"{name} has the digest {own[:16]}, {digest[:16]} was announced: send it again"
             )
-        key = f"{self._folder(checkpoint_id)}rank-{rank:05d}/index-{own[:16]}"
+        key = f"{self.folder(checkpoint_id)}rank-{rank:05d}/index-{own[:16]}"
         await self.storage.put(key, data)
         return key, own
 
-    async def commit(self, manifest: Manifest, keep_count: int, *, fenced: bool = True) -> Commit:
-        """Write the manifest, then advance HEAD to it and to the last `keep_count` checkpoints in all.
+    async def commit(
+        self, manifest: Manifest, retention: Retention, *, pinned: Collection[str] = (), fenced: bool = True
+    ) -> Commit:
+        """Write the manifest, then advance HEAD to it and to what `retention` keeps beside it.
 
-        Committing the same manifest again is harmless. With `fenced` the manifest's (term, generation, step) must not
-        be below HEAD's fence, which rises to it: StaleGenerationError otherwise, and HEAD stays as it is. Without, the
-        fence stays as it is (a process that has no coordinator holds no term).
+        Committing the same manifest again is harmless. `pinned` are checkpoints that other saves under way may refer
+        to: they stay. With `fenced` the manifest's (term, generation, step) must not be below HEAD's fence, which rises
+        to it: StaleGenerationError otherwise, and HEAD stays as it is. Without, the fence stays as it is (a process
+        that has no coordinator holds no term). NotFoundError if a rank's index is not there, or if chunks of the
+        checkpoint lie in one that has been retired: save it again in full.
         """
-        if not 1 <= keep_count <= KEEP_COUNT_MAX:
-            raise InvalidArgumentError(f"keep_count is {keep_count}: choose from 1 to {KEEP_COUNT_MAX}")
+        failpoint("commit.begin")
         data = encode_manifest(manifest)
         digest = blake3(data).hexdigest()
         entry = HeadEntry(
             checkpoint_id=manifest.checkpoint_id,
-            manifest_key=f"{self._folder(manifest.checkpoint_id)}manifest-{digest[:16]}",
+            manifest_key=f"{self.folder(manifest.checkpoint_id)}manifest-{digest[:16]}",
             digest=digest,
             step=manifest.step,
             epoch=manifest.epoch,
@@ -128,30 +166,81 @@ class CheckpointStore:
             world_size=manifest.world_size,
             size_bytes=manifest.size_bytes,
             created_at=manifest.created_at,
+            kind=manifest.kind,
+            metrics=dict(manifest.metrics),
+            refs=manifest.refs,
         )
         head, version = await self._read_head()
         if not self._needed(head, entry, manifest, fenced=fenced):
             return Commit(head, entry, ())
-        await self._require_indexes(manifest)
+        await self._require_whole(manifest)
         await self.storage.put(entry.manifest_key, data)
-        for _ in range(_COMMIT_ATTEMPTS):
-            retained = (*head.retained, entry)[-keep_count:]
-            fence = (manifest.term, manifest.generation, manifest.step) if fenced else head.fence
-            advanced = Head(*fence, version=head.version + 1, retained=retained)
-            try:
-                await self.storage.replace(self._head_key, encode_head(advanced), version)
-            except VersionConflictError:
-                head, version = await self._read_head()
-                if not self._needed(head, entry, manifest, fenced=fenced):
-                    return Commit(head, entry, ())
-            else:
-                kept = {item.checkpoint_id for item in retained}
-                dropped = tuple(item.checkpoint_id for item in head.retained if item.checkpoint_id not in kept)
-                return Commit(advanced, entry, dropped)
-        raise ResourceExhaustedError(
-            f"{self._where(self._head_key)} was advanced by others {_COMMIT_ATTEMPTS} times in a row: "
-            "are too many processes saving into one place? Give each its own"
-        )
+        failpoint("commit.manifest.stored")
+
+        def wanted(found: Head) -> Head | None:
+            if not self._needed(found, entry, manifest, fenced=fenced):
+                return None
+            retained = survivors(
+                (*found.retained, entry), retention, pins=found.pins, verified=found.verified, in_use=pinned
+            )
+            term, generation, step = (manifest.term, manifest.generation, manifest.step) if fenced else found.fence
+            return replace(found, term=term, generation=generation, step=step, retained=retained)
+
+        self._tried.add(entry.checkpoint_id)
+        before, after = await self._advance(wanted, head, version)
+        self._tried.discard(entry.checkpoint_id)
+        return Commit(after, entry, _no_longer_reached(before, after))
+
+    async def set_pins(self, add: Collection[str] = (), remove: Collection[str] = ()) -> Head:
+        """Keep the checkpoints `add` whatever the retention says, and no longer keep `remove`; returns HEAD.
+
+        NotFoundError for one to be added that is not committed. What is no longer kept goes with the next commit.
+        """
+
+        def wanted(head: Head) -> Head | None:
+            for checkpoint_id in add:
+                self._require_committed(head, checkpoint_id)
+            pins = tuple(sorted((set(head.pins) | set(add)) - set(remove)))
+            return replace(head, pins=pins) if pins != head.pins else None
+
+        return (await self._advance(wanted, *await self._read_head()))[1]
+
+    async def note_verified(self, checkpoint_id: str) -> Head:
+        """Note that every byte of a checkpoint was read and found good: it stays until another one was; returns HEAD.
+
+        NotFoundError if it is not committed.
+        """
+
+        def wanted(head: Head) -> Head | None:
+            self._require_committed(head, checkpoint_id)
+            return replace(head, verified=checkpoint_id) if head.verified != checkpoint_id else None
+
+        return (await self._advance(wanted, *await self._read_head()))[1]
+
+    async def bury(self, checkpoint_ids: Collection[str]) -> list[str]:
+        """Make sure that none of these can be committed any more; returns those that HEAD does not reach.
+
+        HEAD advances, so that a commit which was decided on before fails, and tells the next attempt why.
+        """
+
+        names = list(dict.fromkeys(checkpoint_ids))
+        buried: list[str] = []
+        # As many at a time as HEAD tells of: each is refused by name from then on.
+        for begin in range(0, len(names), _RETIRED_TOLD):
+            batch = names[begin : begin + _RETIRED_TOLD]
+
+            def wanted(head: Head, batch: list[str] = batch) -> Head | None:
+                told = {*reachable(head.retained), *head.retired}
+                return (
+                    replace(head, retired=(*head.retired, *new))
+                    if (new := [o for o in batch if o not in told])
+                    else None
+                )
+
+            _, head = await self._advance(wanted, *await self._read_head())
+            reached = reachable(head.retained)
+            buried += [one for one in batch if one not in reached]
+        return buried
 
     # ---- reading --------------------------------------------------------------------------------------------------
 
@@ -166,15 +255,7 @@ class CheckpointStore:
 
     async def find(self, checkpoint_id: str) -> HeadEntry:
         """Return a committed checkpoint's entry; NotFoundError names those that there are."""
-        head = await self.head()
-        entry = head.find(checkpoint_id)
-        if entry is None:
-            names = ", ".join(item.checkpoint_id for item in head.retained[-5:]) or "none"
-            raise NotFoundError(
-                f"checkpoint {ascii(checkpoint_id)[:140]} is not among the committed ones in {self._where('')}; "
-                f"the newest are: {names}"
-            )
-        return entry
+        return self._require_committed(await self.head(), checkpoint_id)
 
     async def read_manifest(self, entry: HeadEntry) -> Manifest:
         """Return a checkpoint's manifest, its digest checked."""
@@ -201,56 +282,118 @@ class CheckpointStore:
 
     async def read_chunk(self, chunk: ChunkRecord) -> bytes:
         """Return one chunk, its size and digest checked."""
-        data = await self._checked(chunk.key, chunk.digest)
-        if len(data) != chunk.nbytes:
+        where = f"{self._where(chunk.key)} at {chunk.offset}"
+        try:
+            data = await self.storage.get(chunk.key, chunk.offset, chunk.offset + chunk.stored_bytes)
+        except NotFoundError:
+            raise CheckpointCorruptError(f"{self._where(chunk.key)} is missing") from None
+        if len(data) != chunk.stored_bytes:
+            raise CheckpointCorruptError(f"{where} has {len(data)} bytes, its index says {chunk.stored_bytes}: cut off")
+        if chunk.codec:
+            data = await asyncio.to_thread(decompress, chunk.codec, data, chunk.nbytes, where)
+        found = await asyncio.to_thread(lambda: blake3(data).hexdigest())
+        if found != chunk.digest:
             raise CheckpointCorruptError(
-                f"{self._where(chunk.key)} has {len(data)} bytes, its index says {chunk.nbytes}"
+                f"{where} ({len(data)} bytes) has the digest {found[:16]}, expected {chunk.digest[:16]}: damaged"
             )
         return data
+
+    async def read_into(self, chunk: ChunkRecord, offset: int, into: memoryview) -> None:
+        """Read the stored bytes of a chunk from `offset` on into `into`; checks that they are there, not what they are.
+
+        They are the chunk's own bytes only where it has no codec.
+        """
+        if not 0 <= offset <= offset + into.nbytes <= chunk.stored_bytes:
+            raise InvalidArgumentError(
+                f"bytes [{offset}, {offset + into.nbytes}) of a chunk of {chunk.stored_bytes}: give a range within it"
+            )
+        where = self._where(chunk.key)
+        try:
+            count = await self.storage.get_into(chunk.key, chunk.offset + offset, into)
+        except NotFoundError:
+            raise CheckpointCorruptError(f"{where} is missing") from None
+        if count != into.nbytes:
+            raise CheckpointCorruptError(
+                f"{where} ends {into.nbytes - count} bytes before the end of a chunk in it: cut off"
+            )
 
     # ---- garbage --------------------------------------------------------------------------------------------------
 
     async def discard(self, checkpoint_id: str) -> None:
-        """Delete everything of a checkpoint that HEAD does not reach; one that HEAD reaches is never touched."""
-        if (await self.head()).find(checkpoint_id) is not None:
-            raise InvalidArgumentError(f"checkpoint {checkpoint_id} is committed: lower keep_count to retire it")
-        folder = self._folder(checkpoint_id)
-        intent = f"{folder}intent"
-        for key in await self.storage.list(folder):
-            if key != intent:
-                await self.storage.delete(key)
-        await self.storage.sweep(folder, older_than_s=0.0)
-        # Last, so that an interrupted deletion can still be told from a save in flight.
-        await self.storage.delete(intent)
+        """Delete everything of a checkpoint that HEAD does not reach; one that HEAD reaches is never touched.
+
+        For a caller who knows that nobody will commit it any more: its own save that it gave up, or one that the fence
+        or HEAD's list of retired ones keeps out. Others are `collect`ed.
+        """
+        if checkpoint_id in self._tried:
+            # The storage may still do what it was asked for and gave no answer to.
+            await self.bury([checkpoint_id])
+        if checkpoint_id in reachable((await self.head()).retained):
+            raise InvalidArgumentError(
+                f"checkpoint {checkpoint_id} is committed, or a committed one refers to it: lower keep_count to retire "
+                "what nobody needs"
+            )
+        await garbage.delete_folder(self, checkpoint_id)
+        self._declared.discard(checkpoint_id)
+        self._tried.discard(checkpoint_id)
 
     async def unreachable(self) -> dict[str, dict[str, str | int] | None]:
-        """Return the ids that are stored but not committed, each with the intent that its writer declared, if any."""
-        begin = len(self._prefix) + len("ckpt/")
-        # Keys first, HEAD second: what is committed in between is then seen in HEAD.
-        keys = await self.storage.list(f"{self._prefix}ckpt/")
-        head = await self.head()
-        found: dict[str, dict[str, str | int] | None] = {}
-        for checkpoint_id in sorted({key[begin:].partition("/")[0] for key in keys}):
-            if head.find(checkpoint_id) is None:
-                found[checkpoint_id] = await self._intent(checkpoint_id)
-        return found
+        """Return the ids that are stored but not reached, each with the intent that its writer declared, if any."""
+        return await garbage.unreachable(self)
 
-    async def collect_garbage(self, in_flight: Collection[str]) -> list[str]:
-        """Delete what aborted saves left behind, except saves still in flight; returns the ids that are gone."""
-        gone = [checkpoint_id for checkpoint_id in await self.unreachable() if checkpoint_id not in in_flight]
-        for checkpoint_id in gone:
-            await self.discard(checkpoint_id)
-        await self.sweep()
-        return gone
+    async def collect(
+        self, in_flight: Collection[str] = (), *, gone: Callable[[dict[str, str | int] | None], bool] | None = None
+    ) -> list[str]:
+        """Delete what HEAD does not reach, except saves still in flight; returns the ids that are gone.
+
+        With `gone` only those go of whose declared intent (None: none) it says so. A save that is collected although it
+        was still under way is lost as a whole: its commit is refused.
+        """
+        return await garbage.collect(self, in_flight, gone)
 
     async def sweep(self) -> None:
         """Remove what writes that were interrupted long ago left behind and no key names."""
-        await self.storage.sweep(f"{self._prefix}ckpt/")
+        await self.storage.sweep(self.folders)
 
     # ---- helpers --------------------------------------------------------------------------------------------------
 
-    def _folder(self, checkpoint_id: str) -> str:
-        return f"{self._prefix}ckpt/{check_checkpoint_id(checkpoint_id)}/"
+    async def _advance(
+        self, wanted: Callable[[Head], Head | None], head: Head, version: str | None
+    ) -> tuple[Head, Head]:
+        """Replace HEAD by what `wanted` makes of it, decided anew whenever somebody else was first.
+
+        `head` is what was read, at `version`. Returns HEAD before and after; the same twice where nothing is wanted.
+        """
+        for _ in range(_ADVANCE_ATTEMPTS):
+            found = wanted(head)
+            if found is None:
+                return head, head
+            ids = {entry.checkpoint_id for entry in found.retained}
+            reached = reachable(found.retained)
+            found = replace(found, kept=tuple(sorted(reached - ids)), pins=tuple(p for p in found.pins if p in ids))
+            told = (*found.retired, *_no_longer_reached(head, found))
+            found = replace(found, retired=told[-_RETIRED_TOLD:], version=head.version + 1, nonce=secrets.token_hex(8))
+            failpoint("commit.head.before")
+            try:
+                await self.storage.replace(self._head_key, encode_head(found), version)
+            except VersionConflictError:
+                head, version = await self._read_head()
+            else:
+                failpoint("commit.head.after")
+                return head, found
+        raise ResourceExhaustedError(
+            f"{self._where(self._head_key)} was advanced by others {_ADVANCE_ATTEMPTS} times in a row: "
+            "are too many processes saving into one place? Give each its own"
+        )
+
+    @property
+    def folders(self) -> str:
+        """The prefix of the keys of all checkpoints."""
+        return f"{self._prefix}ckpt/"
+
+    def folder(self, checkpoint_id: str) -> str:
+        """Return the prefix of a checkpoint's keys."""
+        return f"{self.folders}{check_checkpoint_id(checkpoint_id)}/"
 
     def _where(self, key: str) -> str:
         return f"{self.storage.url}/{key or self._prefix}".rstrip("/")
@@ -280,20 +423,26 @@ class CheckpointStore:
             )
         return data
 
-    async def _intent(self, checkpoint_id: str) -> dict[str, str | int] | None:
-        try:
-            found = json.loads(await self.storage.get(f"{self._folder(checkpoint_id)}intent"))
-        except (NotFoundError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
-
-    async def _require_indexes(self, manifest: Manifest) -> None:
+    async def _require_whole(self, manifest: Manifest) -> None:
+        checkpoint_id = manifest.checkpoint_id
+        if checkpoint_id in self._declared and not await self.storage.exists(f"{self.folder(checkpoint_id)}intent"):
+            raise NotFoundError(f"{checkpoint_id} cannot be committed: it was given up and collected; save it again")
         for entry in manifest.ranks:
             if not await self.storage.exists(entry.index_key):
                 raise NotFoundError(
                     f"{manifest.checkpoint_id} cannot be committed: {self._where(entry.index_key)} of rank "
                     f"{entry.rank} is not there; do all storage writers write to the same place?"
                 )
+
+    def _require_committed(self, head: Head, checkpoint_id: str) -> HeadEntry:
+        entry = head.find(checkpoint_id)
+        if entry is None:
+            names = ", ".join(item.checkpoint_id for item in head.retained[-5:]) or "none"
+            raise NotFoundError(
+                f"checkpoint {ascii(checkpoint_id)[:140]} is not among the committed ones in {self._where('')}; "
+                f"the newest are: {names}"
+            )
+        return entry
 
     @staticmethod
     def _needed(head: Head, entry: HeadEntry, manifest: Manifest, *, fenced: bool) -> bool:
@@ -315,4 +464,21 @@ class CheckpointStore:
                 f"checkpoint {entry.checkpoint_id} of (term, generation, step) {fence} comes after {head.fence} was "
                 "committed: its coordinator or its generation is past; register again and save anew"
             )
+        if entry.checkpoint_id in head.retired:
+            raise StaleGenerationError(
+                f"checkpoint {entry.checkpoint_id} has been retired or given up: a name is never used twice; save anew"
+            )
+        gone = [ref for ref in entry.refs if ref not in reachable(head.retained)]
+        if gone:
+            raise NotFoundError(
+                f"checkpoint {entry.checkpoint_id} refers to chunks of {', '.join(gone[:5])}, which has been retired: "
+                "save it again in full"
+            )
         return True
+
+
+def _no_longer_reached(before: Head, after: Head) -> tuple[str, ...]:
+    """Return the ids whose folders `before` reaches and `after` does not, in the order of their commits."""
+    kept = reachable(after.retained)
+    order = [*before.kept, *(entry.checkpoint_id for entry in before.retained)]
+    return tuple(one for one in order if one not in kept)

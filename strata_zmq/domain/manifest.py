@@ -293,8 +293,9 @@ class Head:
 
     The fence (term, generation, step) is that of the last commit under a coordinator; a lower one is refused. Neither
     `pins` are ever dropped nor the `verified` one, the last that was read whole. `kept` are checkpoints that are not
-    retained any more, in whose folders chunks of retained ones lie. The `nonce` makes the bytes of each advance its
-    own: a store whose versions are digests could not tell two advances with equal bytes apart.
+    retained any more, in whose folders chunks of retained ones lie, and `retired` those that went last or were given
+    up: none of them is ever committed again. The `nonce` makes the bytes of each advance its own: a store whose
+    versions are digests could not tell two advances with equal bytes apart.
     """
 
     term: int = 0
@@ -306,11 +307,13 @@ class Head:
     pins: tuple[str, ...] = ()
     verified: str = ""
     kept: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _text("nonce", self.nonce)
         _ids("pins", self.pins)
         _ids("kept", self.kept)
+        _ids("retired", self.retired)
         if self.verified:
             check_checkpoint_id(self.verified)
         for name in ("term", "generation", "step", "version"):

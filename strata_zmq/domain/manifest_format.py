@@ -113,7 +113,7 @@ def decode_head(data: bytes, name: str) -> Head:
 
     def build(body: dict[str, Any]) -> Head:
         retained = tuple(HeadEntry(**_with_tuples(entry, "refs")) for entry in _list(body.pop("retained")))
-        return Head(retained=retained, **_with_tuples(body, "pins", "kept"))
+        return Head(retained=retained, **_with_tuples(body, "pins", "kept", "retired"))
 
     return _open("head", data, name, build)
 

@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.domain.manifest import Manifest, RankEntry, RankIndex
+from strata_zmq.domain.retention import Retention
 from strata_zmq.errors import (
     AlreadyExistsError,
     CheckpointCorruptError,
@@ -40,7 +41,7 @@ async def prepared(
 
 
 async def saved(store: CheckpointStore, name: str, keep: int = 5, **fields: int) -> tuple[str, ...]:
-    return (await store.commit(await prepared(store, name, **fields), keep)).dropped
+    return (await store.commit(await prepared(store, name, **fields), Retention(keep))).dropped
 
 
 def names(store: CheckpointStore) -> list[str]:
@@ -52,7 +53,7 @@ def test_a_checkpoint_exists_only_when_head_reaches_it(store: CheckpointStore) -
     assert names(store) == []
     with pytest.raises(NotFoundError, match="checkpoint 'a' is not among the committed"):
         asyncio.run(store.find("a"))
-    asyncio.run(store.commit(manifest, 5))
+    asyncio.run(store.commit(manifest, Retention(5)))
     assert names(store) == ["a"]
     entry = asyncio.run(store.find("a"))
     assert asyncio.run(store.read_manifest(entry)) == manifest
@@ -64,12 +65,12 @@ def test_a_checkpoint_exists_only_when_head_reaches_it(store: CheckpointStore) -
 def test_committing_the_same_again_is_harmless(store: CheckpointStore) -> None:
     async def scenario() -> None:
         manifest = await prepared(store, "a")
-        first = await store.commit(manifest, 5)
-        again = await store.commit(manifest, 5)
+        first = await store.commit(manifest, Retention(5))
+        again = await store.commit(manifest, Retention(5))
         assert first.head == again.head
         other = Manifest("a", 1, 0, 1, 1, 200.0, manifest.ranks)
         with pytest.raises(AlreadyExistsError, match="another content"):
-            await store.commit(other, 5)
+            await store.commit(other, Retention(5))
 
     asyncio.run(scenario())
 
@@ -117,7 +118,7 @@ def test_a_process_without_coordinator_does_not_move_the_fence(store: Checkpoint
     async def scenario() -> None:
         await saved(store, "a", term=5, generation=2, step=7)
         manifest = await prepared(store, "b", term=0, generation=0, step=1)
-        commit = await store.commit(manifest, 5, fenced=False)
+        commit = await store.commit(manifest, Retention(5), fenced=False)
         assert commit.head.fence == (5, 2, 7)
         assert commit.head.latest == commit.entry
 
@@ -141,7 +142,7 @@ def test_keeping_none_is_refused(store: CheckpointStore, keep: int) -> None:
 def test_of_commits_that_race_none_is_lost(store: CheckpointStore) -> None:
     async def scenario() -> None:
         manifests = [await prepared(store, f"c{i}", step=1) for i in range(6)]
-        commits = await asyncio.gather(*(store.commit(manifest, 10) for manifest in manifests))
+        commits = await asyncio.gather(*(store.commit(manifest, Retention(10)) for manifest in manifests))
         assert sorted(entry.checkpoint_id for entry in await store.entries()) == [f"c{i}" for i in range(6)]
         assert sorted(commit.head.version for commit in commits) == [1, 2, 3, 4, 5, 6]
 
@@ -168,8 +169,8 @@ def test_garbage_is_what_neither_head_nor_a_save_in_flight_needs(store: Checkpoi
         await prepared(store, "flying")
         (tmp_path / "run-1/ckpt/aborted/rank-00000/.tmp-1").write_bytes(b"a torn write")
         assert await store.unreachable() == {"aborted": None, "flying": {"pid": 1}}
-        assert await store.collect_garbage(in_flight=["flying"]) == ["aborted"]
-        assert await store.collect_garbage(in_flight=["flying"]) == []
+        assert await store.collect(in_flight=["flying"]) == ["aborted"]
+        assert await store.collect(in_flight=["flying"]) == []
         assert sorted(path.name for path in (tmp_path / "run-1/ckpt").iterdir()) == ["flying", "kept"]
 
     asyncio.run(scenario())
@@ -205,7 +206,7 @@ def test_a_commit_needs_every_ranks_index(store: CheckpointStore, tmp_path: Path
         manifest = await prepared(store, "a", ranks=2)
         await store.storage.delete(manifest.ranks[1].index_key)
         with pytest.raises(NotFoundError, match=r"of rank 1 is not there; do all storage writers write to the same"):
-            await store.commit(manifest, 5)
+            await store.commit(manifest, Retention(5))
         assert await store.entries() == []
 
     asyncio.run(scenario())

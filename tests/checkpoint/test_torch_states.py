@@ -34,7 +34,7 @@ def save_tagged(folder: Path, tag: str) -> None:
         chunk = await store.write_chunk("c", 0, 0, BITS.tobytes())
         tensor = TensorRecord("data", "<u2", (3,), tag, (Span(0, 0, 6),))
         key, digest = await store.write_rank_index("c", RankIndex(0, ["a", 0], (tensor,), (chunk,)))
-        await store.commit(Manifest("c", 1, 0, 0, 0, 0.0, (RankEntry(0, "w", key, digest, 6),)), 5)
+        await store.commit(Manifest("c", 1, 0, 0, 0, 0.0, (RankEntry(0, "w", key, digest, 6),)), Retention(5))
 
     asyncio.run(write())
 

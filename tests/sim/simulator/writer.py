@@ -11,7 +11,7 @@ from collections import deque
 from strata_zmq.checkpoint.store import CheckpointStore, Commit
 from strata_zmq.errors import StrataError
 from strata_zmq.protocol import messages as wire
-from strata_zmq.workers.checkpoint_commit import manifest_of, summary_of, tidy
+from strata_zmq.workers.checkpoint_commit import manifest_of, retention_of, summary_of, tidy
 
 from .network import Network
 from .process import Process
@@ -88,14 +88,14 @@ class Writer:
                         head_version=commit.head.version,
                     )
                 )
-                drive(tidy(self._store, commit, manifest), self._timeline, self._alive, lambda nothing, failure: None)
+                drive(tidy(self._store, commit), self._timeline, self._alive, lambda nothing, failure: None)
             elif error is not None:
                 self.process.conversation.submit(
                     wire.CheckpointFailed(checkpoint_id=order.checkpoint_id, code=error.code, message=str(error)[:4096])
                 )
             self._next()
 
-        drive(self._store.commit(manifest, order.keep_count), self._timeline, self._alive, done)
+        drive(self._store.commit(manifest, retention_of(order), pinned=order.pinned), self._timeline, self._alive, done)
 
     def _alive(self) -> bool:
         return not self.process.dead
