@@ -17,6 +17,7 @@ import pytest
 from strata_zmq import CheckpointManager
 from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.domain.manifest import Manifest, RankEntry, RankIndex, Span, TensorRecord
+from strata_zmq.domain.retention import Retention
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.storage import LocalStorage
 
