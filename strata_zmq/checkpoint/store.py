@@ -3,10 +3,10 @@
 It knows keys and order; never how a model becomes bytes, which rule retires a checkpoint, or who decided that one is
 complete.
 
-Under the prefix: `HEAD`; `ckpt/ID/intent` (who is writing); `ckpt/ID/rank-R/pack-N-DIGEST` (chunks, many to an object)
-and `index-DIGEST`; `ckpt/ID/manifest-DIGEST`. Names carry digests, so that two writers of one checkpoint cannot
-overwrite each other with something else. HEAD reaches the checkpoints that it retains and those in whose folders chunks
-of these lie; everything else is either being written or garbage. A folder is deleted only after a HEAD that does not
+Under the prefix: `HEAD`; `ckpt/ID/intent` (who is writing); `ckpt/ID/rank-R/pack-N-NONCE` (chunks, many to an object)
+and `index-DIGEST`; `ckpt/ID/manifest-DIGEST`. Names carry a digest or a nonce, so that two writers of one checkpoint
+cannot overwrite each other with something else. HEAD reaches the checkpoints that it retains and those in whose folders
+chunks of these lie; everything else is either being written or garbage. A folder is deleted only after a HEAD that does not
 reach it, and what refers to it has to be committed on such a HEAD, which is refused: so nothing that HEAD reaches goes.
 """
 
@@ -110,11 +110,10 @@ class CheckpointStore:
         """
         parts, offsets = lay_out([data for _, data in pieces], self.storage.traits.aligned)
         sizes = [memoryview(data).nbytes for _, data in pieces]
-        # Two writers of equal chunks may lay them out differently: then these are two objects.
-        told = ";".join(
-            f"{digest}@{offset}+{size}" for (digest, _), offset, size in zip(pieces, offsets, sizes, strict=True)
-        )
-        key = f"{self.folder(checkpoint_id)}rank-{rank:05d}/pack-{number:06d}-{blake3(told.encode()).hexdigest()[:16]}"
+        # Each call has a name of its own: a writer that is paused while its chunks are taken back and given to another
+        # one writes other bytes when it goes on. They must not replace those that the other one's records tell of.
+        name = f"pack-{number:06d}-{secrets.token_hex(8)}"
+        key = f"{self.folder(checkpoint_id)}rank-{rank:05d}/{name}"
         await self.storage.put(key, parts)
         return [
             ChunkRecord(key, digest, size, offset)
