@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import contextlib
 import os
 import signal
 import subprocess
@@ -165,8 +166,12 @@ def test_a_later_run_goes_on_where_a_killed_one_stood(launch, script, eventually
 
 
 def _children_of(pid: int, part: str) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if part in Path(f"/proc/{child}/cmdline").read_text()]
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if part in Path(f"/proc/{child}/cmdline").read_text():
+                found.append(int(child))
+    return found
 
 
 # ---- the warden and the shim alone ----------------------------------------------------------------------------------
