@@ -350,7 +350,7 @@ def _lasting(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DurabilityError(
-            f"{path} may be lost: the disk did not take it for good ({reason}); it is given up and never synced again: "
+            f"{path} is given up, since the disk did not say that it will last: {reason}; "
             f"{_WAYS_OUT.get(error.errno or 0, 'check the device or choose another folder')}"
         ) from error
 
