@@ -141,7 +141,7 @@ class CheckpointManager:
         choice = Choice("latest" if step is None else step, metric, mode)
         wanted = Wanted(rank, world, as_numpy, into, names, memory_budget_bytes=memory_budget_bytes)
         found = self._saver.run(restore_choice(self._store, choice, wanted))
-        warn_of_fallback(found.report)
+        warn_of_fallback(found.report, choice)
         self._last = found.report
         return found.data
 

@@ -139,13 +139,13 @@ async def restore_choice(store: CheckpointStore, choice: Choice, wanted: Wanted 
     )
 
 
-def warn_of_fallback(found: RestoreReport, *, stacklevel: int = 2) -> None:
+def warn_of_fallback(found: RestoreReport, choice: Choice, *, stacklevel: int = 2) -> None:
     """Warn, in the caller's name, if checkpoints were passed over for the one that was loaded."""
     if found.skipped:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in found.skipped)
         warnings.warn(
-            f"loaded {found.manifest.checkpoint_id} (step {found.manifest.step}) because newer checkpoints are "
-            f"damaged: {reasons}",
+            f"loaded {found.manifest.checkpoint_id} (step {found.manifest.step}) because "
+            f"{'better' if choice.step == 'best' else 'newer'} checkpoints are damaged: {reasons}",
             CheckpointFallbackWarning,
             stacklevel=stacklevel + 1,
         )
