@@ -1,38 +1,46 @@
 """A worker's saves under a coordinator: stage, stream to the writers, arrive, and tell when the checkpoint is durable.
 
-Training stops only for the copy into staging memory. One thread carries one save after the other; a failure shows in
-the save's handle and in the log, and never stops training.
+Training stops only for the copy into staging memory. One thread carries one save after the other; what fails is tried
+again, and shows in the save's handle and in the log; it never stops training. Before the bytes go, a will is left with
+a writer, who finishes the save if this process ends.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
+from strata_zmq.checkpoint.arena import Arena, ArenaPool
 from strata_zmq.checkpoint.chunks import CHUNK_BYTES
-from strata_zmq.checkpoint.snapshot import ArenaPool, Snapshot, take_snapshot
-from strata_zmq.domain.manifest import Kind
+from strata_zmq.checkpoint.handle import SaveHandle
+from strata_zmq.checkpoint.snapshot import Snapshot, take_snapshot
+from strata_zmq.domain.manifest import Kind, check_metrics
 from strata_zmq.domain.manifest_format import encode_rank_index
 from strata_zmq.domain.names import check_metadata, check_not_negative
 from strata_zmq.errors import (
     DeadlineExceededError,
+    DurabilityError,
     InvalidArgumentError,
     ResourceExhaustedError,
+    StaleGenerationError,
     StrataError,
+    SupersededError,
     UnavailableError,
 )
+from strata_zmq.failpoints import failpoint
 from strata_zmq.protocol import messages as wire
 
-from .upload import Upload, WriterLinks
-from .writer_link import Parcel
+from .last_will import encode_will, refs_of
+from .upload import Delivered, Upload, WriterLinks
+from .writer_link import Parcel, Will
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,14 +48,24 @@ if TYPE_CHECKING:
     from .client import CoordinatorClient
     from .session import WorkerIdentity
 
-__all__ = ["CheckpointClient", "CheckpointHandle"]
+__all__ = ["CheckpointClient", "WhenBusy"]
 
 log = logging.getLogger("strata.checkpoint")
+
+WhenBusy = Literal["block", "skip", "supersede"]
+"""What a save does while all staging memory is in use: wait for it, give itself up, or take the place of the newest
+save that has not begun to be stored.
+"""
 
 _STEP_MAX = 2**62
 _ABOUT = re.compile(r"^checkpoint (of step \d+|'[^']*' is given up): ")
 _ANSWER_POLL_S = 0.5
 _FAREWELL_S = 2.0
+_ATTEMPTS_MAX = 4
+_BACK_OFF_S = 0.1
+_BACK_OFF_MAX_S = 10.0
+_FINAL = (DurabilityError, DeadlineExceededError, ResourceExhaustedError, StaleGenerationError)
+"""What trying again at once does not mend, although the same call may succeed one day."""
 
 
 class Registered(Protocol):
@@ -71,65 +89,13 @@ class Registered(Protocol):
 
 
 @dataclass(slots=True)
-class CheckpointHandle:
-    """One save. `stall_s` is how long the call held training up, `durable_s` how long until the commit was known.
-
-    `checkpoint_id` is "" until the coordinator has opened the checkpoint; `error` is None while the save is under way
-    and after it has succeeded.
-    """
-
-    step: int
-    epoch: int
-    stall_s: float = 0.0
-    checkpoint_id: str = ""
-    nbytes: int = 0
-    durable_s: float = 0.0
-    error: StrataError | None = None
-    _ended: threading.Event = field(default_factory=threading.Event)
-    waits_for: Callable[[], tuple[str, ...]] = tuple
-    """Asks the coordinator whose bytes are not durable yet."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the save has ended, well or not."""
-        return self._ended.is_set()
-
-    @property
-    def durable(self) -> bool:
-        """Whether the checkpoint is committed: every rank's bytes are durable and HEAD reaches them."""
-        return self.done and self.error is None
-
-    def end(self, error: StrataError | None = None) -> None:
-        """Note how the save has ended."""
-        self.error = error
-        self._ended.set()
-
-    def wait(self, timeout_s: float = 300.0) -> bool:
-        """Wait for the end of the save and return `durable`; DeadlineExceededError if it takes longer."""
-        if not self._ended.wait(timeout_s):
-            missing = self.waits_for()
-            raise DeadlineExceededError(
-                f"the checkpoint of step {self.step} is not durable after {timeout_s:g} s, missing: "
-                f"{', '.join(missing[:20])}; wait longer, or look at them: every rank has to save this step",
-                missing=missing,
-            )
-        return self.durable
-
-    def result(self, timeout_s: float = 300.0) -> str:
-        """Wait and return the id of the committed checkpoint, or raise what the save failed with."""
-        self.wait(timeout_s)
-        if self.error is not None:
-            raise self.error
-        return self.checkpoint_id
-
-
-@dataclass(slots=True)
 class _Job:
-    handle: CheckpointHandle
+    handle: SaveHandle
     snapshot: Snapshot
     begin: wire.CheckpointBegin
     opened: Future[Any]
-    started_at: float
+    streaming: bool = False
+    released: bool = False
 
 
 class CheckpointClient:
@@ -143,15 +109,18 @@ class CheckpointClient:
         timeout_s: float = 300.0,
         arenas: int = 2,
         share_memory: bool = True,
+        when_busy: WhenBusy = "block",
     ) -> None:
         self._session = session
         self._chunk_bytes = chunk_bytes
         self._timeout_s = timeout_s
+        self._when_busy = _checked(when_busy)
         self._pool = ArenaPool(arenas)
+        self._random = random.Random()  # noqa: S311 - spreads retries, no secret
         self._links = WriterLinks(session.identity.worker_id, share_memory=share_memory)
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
-        self._carried: CheckpointHandle | None = None
+        self._carried: SaveHandle | None = None
         self._closing = False
         self._cancel = False
         self._thread = threading.Thread(target=self._run, name="strata-checkpoint-stream", daemon=True)
@@ -164,44 +133,66 @@ class CheckpointClient:
         step: int,
         epoch: int,
         metadata: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
         kind: Kind = "FULL",
-    ) -> CheckpointHandle:
+        rng: Any = None,
+        when_busy: WhenBusy | None = None,
+    ) -> SaveHandle:
         """Copy `data` and stream it in the background; every rank of the generation has to save the same step.
 
-        Waits only while all staging memory is in use by earlier saves; if there is none in the end, the handle says so.
-        Raises InvalidArgumentError for what cannot be restored as it is.
+        `rng` is the state of the random number generators, as plain values. While all staging memory is in use by
+        earlier saves, `when_busy` says what happens; where there is none in the end, the handle says so. What one rank
+        skips or supersedes, all ranks skip. Raises InvalidArgumentError for what cannot be restored as it is.
         """
         began = time.monotonic()
         check_not_negative("step", step, _STEP_MAX)
         check_not_negative("epoch", epoch, _STEP_MAX)
         texts = check_metadata("metadata", metadata or {})
+        numbers = check_metrics(metrics or {})
+        policy = self._when_busy if when_busy is None else _checked(when_busy)
         if self._closing:
             raise InvalidArgumentError("this worker is closing: save before deregister()")
+        failpoint("save.begin")
         begin = wire.CheckpointBegin(
             step=step,
             epoch=epoch,
             kind=kind,
             metadata=texts,
+            metrics=numbers,
             commit_index=self._session.step,
             generation=self._session.generation,
         )
-        handle = CheckpointHandle(step, epoch)
+        handle = SaveHandle(step, epoch, tiers=("local",))
         handle.waits_for = lambda: self._whom_it_waits_for(handle)
         try:
-            snapshot = take_snapshot(data, self._pool, chunk_bytes=self._chunk_bytes, timeout_s=self._timeout_s)
+            failpoint("save.copying")
+            snapshot = take_snapshot(
+                data,
+                self._pool,
+                chunk_bytes=self._chunk_bytes,
+                timeout_s=self._timeout_s,
+                rng=rng,
+                with_will=True,
+                acquire=lambda nbytes: self._acquire(nbytes, policy, step),
+            )
         except (DeadlineExceededError, ResourceExhaustedError) as error:
             _warn(step, error)
-            handle.end(error)
+            handle.fail(error)
+            handle.stall_s = time.monotonic() - began
+            return handle
+        except SupersededError as error:
+            self._skip(handle, self._session.client.submit(begin), error)
             handle.stall_s = time.monotonic() - began
             return handle
         handle.nbytes = snapshot.nbytes
         # Sent before this returns, and so before this rank arrives at the next commit point: the ledger that the
         # coordinator puts into the manifest is the one that the state belongs to, however long the save has to queue.
         opened = self._session.client.submit(begin)
+        handle.stage(time.monotonic() - began)
+        failpoint("save.staged")
         with self._changed:
-            self._jobs.append(_Job(handle, snapshot, begin, opened, began))
+            self._jobs.append(_Job(handle, snapshot, begin, opened))
             self._changed.notify_all()
-        handle.stall_s = time.monotonic() - began
         return handle
 
     def wait_pending(self, timeout_s: float = 300.0) -> None:
@@ -218,7 +209,7 @@ class CheckpointClient:
             missing=missing,
         )
 
-    def _whom_it_waits_for(self, handle: CheckpointHandle) -> tuple[str, ...]:
+    def _whom_it_waits_for(self, handle: SaveHandle) -> tuple[str, ...]:
         """Ask the coordinator which ranks of a save are not durable; it may be the coordinator itself."""
         if not handle.checkpoint_id:
             return ("coordinator",)
@@ -243,6 +234,62 @@ class CheckpointClient:
         self._thread.join(_FAREWELL_S + 3.0)
         self._pool.close()
 
+    # ---- staging memory
+
+    def _acquire(self, nbytes: int, policy: WhenBusy, step: int) -> Arena:
+        if policy == "block":
+            return self._pool.acquire(nbytes, self._timeout_s)
+        arena = self._pool.try_acquire(nbytes)
+        if arena is not None:
+            return arena
+        if policy == "skip":
+            raise SupersededError(
+                f"the checkpoint of step {step} is skipped: earlier ones are still being stored; save less often, or "
+                "with when_busy='block'"
+            )
+        self._supersede(step)
+        return self._pool.acquire(nbytes, self._timeout_s)
+
+    def _supersede(self, step: int) -> None:
+        """Give the newest save up that has not begun to be stored; if there is none, memory is waited for."""
+        with self._changed:
+            if not self._jobs:
+                return
+            job = self._jobs.pop()
+        self._release(job)
+        self._skip(
+            job.handle,
+            job.opened,
+            SupersededError(f"the checkpoint of step {job.handle.step} gave way to that of step {step}"),
+        )
+        with self._changed:
+            self._changed.notify_all()
+
+    def _skip(self, handle: SaveHandle, opened: Future[Any], why: SupersededError) -> None:
+        """End a save, and tell the other ranks, who would wait for this one, as soon as it has a name."""
+        log.info("%s", why)
+        generation = self._session.generation
+
+        def tell(answer: Future[Any]) -> None:
+            if answer.cancelled() or answer.exception() is not None:
+                return
+            self._session.client.submit(
+                wire.CheckpointFailed(
+                    checkpoint_id=answer.result().checkpoint_id,
+                    code=why.code,
+                    message=str(why),
+                    generation=generation,
+                )
+            )
+
+        opened.add_done_callback(tell)
+        handle.fail(why)
+
+    def _release(self, job: _Job) -> None:
+        if not job.released:
+            job.released = True
+            self._pool.release(job.snapshot.arena)
+
     # ---- the thread
 
     def _run(self) -> None:
@@ -263,35 +310,56 @@ class CheckpointClient:
 
     def _carry(self, job: _Job) -> None:
         handle = job.handle
-        released = False
-
-        def release() -> None:
-            nonlocal released
-            if not released:
-                released = True
-                self._pool.release(job.snapshot.arena)
-
-        failure: StrataError | None = None
         try:
-            self._save(job, release)
-            handle.durable_s = time.monotonic() - job.started_at
+            self._save_or_try_again(job)
+        except SupersededError as error:
+            log.info("the checkpoint of step %d is skipped: %s", handle.step, error)
+            handle.fail(error)
         except StrataError as error:
-            failure = error
+            self._give_up(handle, error)
         except Exception as error:
             log.exception("the checkpoint of step %d failed unexpectedly", handle.step)
-            failure = StrataError(f"the checkpoint of step {handle.step} failed unexpectedly: {error!r}")
+            self._give_up(handle, StrataError(f"the checkpoint of step {handle.step} failed unexpectedly: {error!r}"))
+        else:
+            handle.reach(checkpoint_id=handle.checkpoint_id)
         finally:
-            release()
-        if failure is not None:
-            _warn(handle.step, failure)
-            self._report(handle, failure)
-        handle.end(failure)
+            self._release(job)
 
-    def _save(self, job: _Job, release: Any) -> None:
-        handle, snapshot = job.handle, job.snapshot
+    def _save_or_try_again(self, job: _Job) -> None:
+        handle = job.handle
         deadline = time.monotonic() + self._timeout_s
+        failed: StrataError | None = None
+        while True:
+            handle.begin()
+            job.streaming = False
+            try:
+                self._save(job, deadline)
+            except StrataError as error:
+                # A second attempt that may not even begin has failed for the reason of the first.
+                failed = error if job.streaming or failed is None else failed
+                if not self._may_try_again(job, error):
+                    raise failed from None
+            else:
+                return
+            wait_s = min(_BACK_OFF_S * 2 ** (handle.attempts - 1), _BACK_OFF_MAX_S) * self._random.uniform(0.5, 1.0)
+            log.warning("the checkpoint of step %d is tried again in %.1f s: %s", handle.step, wait_s, failed)
+            handle.retry(failed)
+            with self._changed:
+                self._changed.wait_for(lambda: self._cancel, wait_s)
+            job.opened = self._session.client.submit(job.begin)
+
+    def _may_try_again(self, job: _Job, error: StrataError) -> bool:
+        """Say whether another attempt may help: the bytes are still there, and what failed was bringing them."""
+        if self._cancel or job.released or not job.streaming or job.handle.attempts >= _ATTEMPTS_MAX:
+            return False
+        return error.retryable and not isinstance(error, _FINAL)
+
+    def _save(self, job: _Job, deadline: float) -> None:
+        handle, snapshot = job.handle, job.snapshot
         opened: wire.CheckpointOpened = self._answer(job.opened, deadline)
         handle.checkpoint_id = opened.checkpoint_id
+        failpoint("save.opened")
+        job.streaming = True
         self._links.refresh(opened.writers)
         upload = Upload(
             self._links,
@@ -301,27 +369,48 @@ class CheckpointClient:
             writers=lambda: self._ask(job.begin, deadline).writers,
             cancelled=lambda: self._cancel,
             deadline=deadline,
+            will=_will(snapshot, opened, job.begin.generation),
+            on_willed=lambda writer_id: self._tell_staged(opened.checkpoint_id, writer_id),
         )
+        whole = False
         try:
-            chunks = upload.deliver(
+            found = upload.deliver(
                 [
                     Parcel("chunk", number, snapshot.chunk(number), piece.offset)
                     for number, piece in enumerate(snapshot.layout.slices)
                 ]
             )
-            index = memoryview(encode_rank_index(snapshot.index(opened.rank, chunks)))
-            release()
-            (record,) = upload.deliver([Parcel("index", 0, index, None)])
+            index = memoryview(encode_rank_index(snapshot.index(opened.rank, [one.record for one in found])))
+            (stored,) = upload.deliver([Parcel("index", 0, index, None)])
+            whole = True
         finally:
-            upload.close()
-        arrival = wire.CheckpointArrive(
-            checkpoint_id=opened.checkpoint_id,
-            index_key=record.key,
-            digest=record.digest,
-            size_bytes=snapshot.nbytes,
-            generation=job.begin.generation,
-        )
-        self._ask(arrival, deadline)
+            # Until the coordinator knows of it, the index is of use to nobody but the one who has the will.
+            upload.close(keep_will=whole)
+        handle.written_bytes = _written(found)
+        job.streaming = False
+        self._release(job)
+        failpoint("save.arrive")
+        try:
+            self._ask(
+                wire.CheckpointArrive(
+                    checkpoint_id=opened.checkpoint_id,
+                    index_key=stored.record.key,
+                    digest=stored.record.digest,
+                    size_bytes=snapshot.nbytes,
+                    refs=refs_of(opened.checkpoint_id, [one.record for one in found]),
+                    written_bytes=handle.written_bytes,
+                    generation=job.begin.generation,
+                ),
+                deadline,
+            )
+        finally:
+            upload.drop_will()
+        failpoint("save.answered")
+
+    def _tell_staged(self, checkpoint_id: str, writer_id: str) -> None:
+        """Tell the coordinator who could finish this save; the save itself waits for nothing."""
+        told = self._session.client.submit(wire.CheckpointStaged(checkpoint_id=checkpoint_id, writer_id=writer_id))
+        told.add_done_callback(lambda done: _log_refusal(done, checkpoint_id))
 
     def _ask(self, request: wire.Request, deadline: float) -> Any:
         """Send a request to the coordinator and wait for its answer."""
@@ -344,7 +433,12 @@ class CheckpointClient:
                     missing=("coordinator",),
                 )
 
-    def _report(self, handle: CheckpointHandle, error: StrataError) -> None:
+    def _give_up(self, handle: SaveHandle, error: StrataError) -> None:
+        _warn(handle.step, error)
+        self._report(handle, error)
+        handle.fail(error)
+
+    def _report(self, handle: SaveHandle, error: StrataError) -> None:
         """Tell the coordinator that this rank gives the checkpoint up, so that the others need not wait for it."""
         if not handle.checkpoint_id or not self._session.client.is_ready:
             return
@@ -366,3 +460,32 @@ class CheckpointClient:
 def _warn(step: int, why: StrataError) -> None:
     # A coordinator's word begins with the checkpoint that it is about, or says itself that it is given up.
     log.warning("the checkpoint of step %d is given up: %s", step, _ABOUT.sub("", str(why)))
+
+
+def _will(snapshot: Snapshot, opened: wire.CheckpointOpened, generation: int) -> Will | None:
+    """Write what another process needs to finish the save behind its data; None where there is no room."""
+    data = encode_will(
+        lambda chunks: snapshot.index(opened.rank, chunks),
+        [(piece.offset, piece.nbytes) for piece in snapshot.layout.slices],
+    )
+    offset, room = snapshot.room
+    if len(data) > room:
+        log.warning("%s: %d bytes of will do not fit into %d", opened.checkpoint_id, len(data), room)
+        return None
+    header = snapshot.arena.leave_will(offset, data)
+    return Will(opened.checkpoint_id, opened.rank, generation, offset, len(data), header.will_digest.hex())
+
+
+def _written(found: list[Delivered]) -> int:
+    return sum(one.record.stored_bytes for one in found if not one.referred)
+
+
+def _checked(policy: WhenBusy) -> WhenBusy:
+    if policy not in get_args(WhenBusy):
+        raise InvalidArgumentError(f"when_busy is {policy!r}: choose one of {', '.join(get_args(WhenBusy))}")
+    return policy
+
+
+def _log_refusal(done: Future[Any], checkpoint_id: str) -> None:
+    if not done.cancelled() and done.exception() is not None:
+        log.debug("nobody will finish %s for this worker: %s", checkpoint_id, done.exception())

@@ -25,11 +25,12 @@ from .shards import Shard, shards_from
 from .tracked import Tracked
 
 if TYPE_CHECKING:
+    from strata_zmq.checkpoint.handle import SaveHandle
     from strata_zmq.feed import Loader
     from strata_zmq.feed.readers import ReaderDescription
     from strata_zmq.protocol.messages import Membership, Released
 
-    from .checkpoint_client import CheckpointClient, CheckpointHandle
+    from .checkpoint_client import CheckpointClient
     from .operations import Values
 
 __all__ = ["ShardView", "WorkerMixin"]
@@ -268,7 +269,7 @@ class WorkerMixin:
 
     def save_checkpoint(
         self, step: int | None = None, epoch: int | None = None, *, metadata: Mapping[str, str] | None = None
-    ) -> CheckpointHandle:
+    ) -> SaveHandle:
         """Stage what `track` registered and stream it to the storage writers; training goes on at once.
 
         Every rank has to call it for the same step. A batch in hand is committed first, so that the saved model and the
@@ -300,7 +301,7 @@ class WorkerMixin:
 
     async def save_async(
         self, step: int | None = None, epoch: int | None = None, *, metadata: Mapping[str, str] | None = None
-    ) -> CheckpointHandle:
+    ) -> SaveHandle:
         """`save_checkpoint` without holding up the event loop; what is tracked must not change until it returns."""
         return await asyncio.to_thread(self.save_checkpoint, step, epoch, metadata=metadata)
 
@@ -446,10 +447,10 @@ class WorkerMixin:
         return self.__checkpoints
 
 
-def _given_up(step: int, epoch: int) -> CheckpointHandle:
+def _given_up(step: int, epoch: int) -> SaveHandle:
     """Return the handle of a save by a worker that has left."""
-    from .checkpoint_client import CheckpointHandle
+    from strata_zmq.checkpoint.handle import SaveHandle
 
-    handle = CheckpointHandle(step, epoch)
-    handle.end(UnavailableError(f"the checkpoint of step {step} is not saved by this worker: it was drained"))
+    handle = SaveHandle(step, epoch)
+    handle.fail(UnavailableError(f"the checkpoint of step {step} is not saved by this worker: it was drained"))
     return handle

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import secrets
+import select
 import selectors
 import socket
 import struct
@@ -52,12 +53,16 @@ def connect_to_door(path: str, timeout_s: float = 2.0) -> socket.socket:
 class SegmentDoor:
     """A thread that accepts connections and maps what is sent; `on_segment(client, number)` is called on that thread.
 
-    A worker's segments are let go when its connection ends; who is still reading one holds on to it.
+    A worker's segments are let go when its connection ends; who is still reading one holds on to it. When its process
+    has ended, `on_gone(client)` is called: another process that holds the connection, too, does not hide that.
     """
 
-    def __init__(self, on_segment: Callable[[str, int], None]) -> None:
+    def __init__(self, on_segment: Callable[[str, int], None], on_gone: Callable[[str], None]) -> None:
         self.path = f"@strata-{secrets.token_hex(12)}"
         self._on_segment = on_segment
+        self._on_gone = on_gone
+        self._processes: dict[int, socket.socket] = {}
+        self._left: dict[int, str] = {}
         self._lock = threading.Lock()
         self._segments: dict[str, dict[int, MemfdSegment]] = {}
         self._clients: dict[socket.socket, str] = {}
@@ -95,11 +100,13 @@ class SegmentDoor:
                     if key.fileobj is self._listener:
                         self._accept(selector)
                     elif isinstance(key.fileobj, socket.socket):
-                        self._receive(key.fileobj, selector)
-                    else:
-                        for sock in list(self._clients):
-                            self._end(sock, selector)
+                        if key.fileobj in self._clients:
+                            self._receive(key.fileobj, selector)
+                    elif key.fileobj == self._stop:
+                        self._end_all(selector)
                         return
+                    elif isinstance(key.fileobj, int):
+                        self._end_process(key.fileobj, selector)
 
     def _accept(self, selector: selectors.BaseSelector) -> None:
         try:
@@ -108,7 +115,7 @@ class SegmentDoor:
             log.warning("a worker could not be let in: %s", error)
             return
         try:
-            _require_same_user(sock)
+            pid = _require_same_user(sock)
             if len(self._clients) >= _PEERS_MAX:
                 raise PermissionError(f"{_PEERS_MAX} workers are connected")
         except OSError as error:
@@ -117,6 +124,12 @@ class SegmentDoor:
             return
         self._clients[sock] = ""
         selector.register(sock, selectors.EVENT_READ)
+        # Of another namespace of processes nothing is known but its connection.
+        with contextlib.suppress(OSError):
+            process = os.pidfd_open(pid) if pid > 0 else -1
+            if process >= 0:
+                self._processes[process] = sock
+                selector.register(process, selectors.EVENT_READ)
 
     def _receive(self, sock: socket.socket, selector: selectors.BaseSelector) -> None:
         try:
@@ -143,16 +156,71 @@ class SegmentDoor:
         sock.close()
         with self._lock:
             self._segments.pop(client, None)
+        process = next((fd for fd, own in self._processes.items() if own is sock), None)
+        if process is None:
+            if client:
+                self._on_gone(client)
+        elif not client:
+            self._forget(process, selector)
+        else:
+            # It may live on without this connection.
+            del self._processes[process]
+            self._left[process] = client
+
+    def _end_process(self, process: int, selector: selectors.BaseSelector) -> None:
+        if not _is_readable(process):
+            # The number was another's when this was noticed.
+            return
+        sock = self._processes.get(process)
+        if sock is not None:
+            # What it handed over last may still be on its way.
+            self._drain(sock, selector)
+            if sock in self._clients:
+                self._end(sock, selector)
+        client = self._left.pop(process, "")
+        if client:
+            self._forget(process, selector)
+            self._on_gone(client)
+
+    def _drain(self, sock: socket.socket, selector: selectors.BaseSelector) -> None:
+        while sock in self._clients and _is_readable(sock):
+            self._receive(sock, selector)
+
+    def _forget(self, process: int, selector: selectors.BaseSelector) -> None:
+        self._processes.pop(process, None)
+        selector.unregister(process)
+        os.close(process)
+
+    def _end_all(self, selector: selectors.BaseSelector) -> None:
+        for sock, client in self._clients.items():
+            sock.close()
+            with self._lock:
+                self._segments.pop(client, None)
+        self._clients.clear()
+        for process in [*self._processes, *self._left]:
+            os.close(process)
+        self._processes.clear()
+        self._left.clear()
+
+
+def _is_readable(what: socket.socket | int) -> bool:
+    poll = select.poll()
+    poll.register(what, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _address(path: str) -> str:
     return "\0" + path.removeprefix("@")
 
 
-def _require_same_user(sock: socket.socket) -> None:
-    _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+def _require_same_user(sock: socket.socket) -> int:
+    """Return the process at the other end, 0 where it has no number here; OSError if it is another user's."""
+    pid: int
+    uid: int
+    pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     if uid != os.geteuid():
         raise PermissionError(f"the process at the other end belongs to user {uid}")
+    return pid
 
 
 def _parse_label(label: bytes) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 """A storage writer: chunks in, durable acknowledgements out, commits when the coordinator says so.
 
-The loop owns the sockets, the credits and the streams; bytes are written by the checkpoint store on another thread. It
-decides nothing about when a checkpoint is complete.
+The loop owns the sockets, the credits and the streams; other threads write bytes, from where they lie, and step back
+behind those of training. It decides nothing about when a checkpoint is complete.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
 import uuid
 from collections import Counter, deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +22,12 @@ from typing import Any
 import zmq
 
 from strata_zmq.checkpoint.background import BackgroundLoop
+from strata_zmq.checkpoint.codec import Codec
+from strata_zmq.checkpoint.packs import PackWriter
 from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.domain.credit import CreditGrantor
 from strata_zmq.errors import InvalidArgumentError, NotFoundError, ProtocolError, ResourceExhaustedError, StrataError
+from strata_zmq.failpoints import failpoint
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol import stream
 from strata_zmq.startup import announce, log_to_stderr
@@ -33,6 +38,7 @@ from strata_zmq.transport.sockets import CONTROL, STREAM, bind, open_socket
 
 from .chunk_sink import ChunkSink, Outcome, refusal
 from .committer import Committer
+from .last_will import Executor, unchanged
 from .segment_door import SegmentDoor
 from .session import boot_id
 from .writer_config import WriterConfig, parse_options
@@ -45,12 +51,14 @@ _POLL_MS = 200
 _DRAIN_MESSAGES_MAX = 64
 _SILENT_S = 2.5
 _STREAMS_MAX = 10_000
+_NICENESS = 5
 
 
 @dataclass(slots=True)
 class _Stream:
     connection: bytes
     client: str
+    worker_id: str
     heard_at: float
 
 
@@ -64,13 +72,17 @@ class StorageWriter:
         self._streams: dict[str, _Stream] = {}
         self._credits = CreditGrantor(config.inflight_bytes_max, config.window_bytes)
         self._segments_ready: deque[tuple[str, int]] = deque()
-        self._writing = 0
+        self._gone: deque[str] = deque()
+        self._writing: Counter[str] = Counter()
+        """Chunks being stored, of each stream."""
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._background = BackgroundLoop("strata-writer-storage")
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._gate: Any = None
         self._door: SegmentDoor | None = None
         self._committer: Committer | None = None
+        self._executor: Executor | None = None
+        self._packs: PackWriter | None = None
         self._bound: list[str] = []
         try:
             self._open()
@@ -82,15 +94,17 @@ class StorageWriter:
         config = self.config
         keys = CurveKeys.from_environment()
         self._gate = accept_job_key_only(self._context, keys) if keys else None
+        self._background.run(_step_back())
         self._store = CheckpointStore(open_storage(config.path))
         self._background.run(self._store.storage.prepare())
-        self._sink = ChunkSink(self._store, self._background, self._poke)
+        self._packs = PackWriter(self._store, codec=Codec.for_name(config.compression))
+        self._sink = ChunkSink(self._store, self._packs, self._background, self._poke)
         data, control = config.endpoints()
         self._pull = open_socket(self._context, zmq.PULL, STREAM, keys=keys, server=True)
         self._bound.append(bind(self._pull, data, field="--listen"))
         self._router = open_socket(self._context, zmq.ROUTER, CONTROL, keys=keys, server=True)
         self._bound.append(bind(self._router, control, field="--listen"))
-        self._door = SegmentDoor(self._on_segment)
+        self._door = SegmentDoor(self._on_segment, self._on_gone)
         self.info = wire.WriterInfo(
             writer_id=config.writer_id,
             incarnation=uuid.uuid4().hex,
@@ -100,6 +114,7 @@ class StorageWriter:
             fd_path=self._door.path,
         )
         self._committer = Committer(config.coordinator_url, self.info, self._store, self._background)
+        self._executor = Executor(self._store, self._packs, self._background, self._committer.client.submit)
         self._committer.client.connect(config.connect_timeout_s)
 
     def stop(self) -> None:
@@ -150,8 +165,19 @@ class StorageWriter:
                     self._send(held.connection, stream.SegmentReady(client, number))
         self._take_chunks()
         while self._sink.outcomes:
-            self._writing -= 1
-            self._settle(self._sink.outcomes.popleft())
+            outcome = self._sink.outcomes.popleft()
+            self._writing[outcome.header.stream] -= 1
+            self._writing += Counter()  # drops those that are at 0
+            self._settle(outcome)
+        self._carry_out_wills()
+
+    def _carry_out_wills(self) -> None:
+        executor = self._executor
+        for client in list(self._gone) if executor is not None else ():
+            # What is being stored for it need not be stored again.
+            if executor is not None and not any(self._writing[name] for name in executor.streams_of(client)):
+                self._gone.remove(client)
+                executor.client_gone(client)
 
     def _take_requests(self) -> None:
         for _ in range(_DRAIN_MESSAGES_MAX):
@@ -176,7 +202,7 @@ class StorageWriter:
                 raise InvalidArgumentError(f"stream {name!r} is open: give every stream its own name")
             if len(self._streams) >= _STREAMS_MAX:
                 raise ResourceExhaustedError(f"{_STREAMS_MAX} streams are open here: start another writer")
-            self._streams[name] = _Stream(connection, request.client, now)
+            self._streams[name] = _Stream(connection, request.client, request.worker_id, now)
             granted = self._credits.open(name)
             self._send(
                 connection,
@@ -194,12 +220,24 @@ class StorageWriter:
         if isinstance(request, stream.StreamClose):
             if mine:
                 self._end_stream(name)
+            if self._executor is not None and (mine or held is None):
+                self._executor.close(name, keep_will=request.keep_will)
         elif held is None or not mine:
             fault = f"stream {name!r} is not open here: open it again"
             self._send(connection, stream.StreamFault(NotFoundError.code, fault, name))
         else:
             held.heard_at = now
+            if isinstance(request, stream.StreamWill):
+                self._take_will(request, held)
+                self._send(connection, stream.WillTaken(name))
+                return
             self._send(connection, stream.Grant(name, self._credits.granted_bytes(name)))
+
+    def _take_will(self, request: stream.StreamWill, held: _Stream) -> None:
+        segment = self._door.find(held.client, request.segment) if self._door is not None else None
+        if segment is None or self._executor is None:
+            raise NotFoundError(f"segment {request.segment} was not handed over: a will needs the memory it is about")
+        self._executor.take(request, held.client, held.worker_id, segment)
 
     def _take_chunks(self) -> None:
         for _ in range(_DRAIN_MESSAGES_MAX):
@@ -229,21 +267,24 @@ class StorageWriter:
         if held is None:
             return
         held.heard_at = time.monotonic()
+        failpoint("writer.chunk.received")
         try:
-            data = self._bytes_of(header, held, frames)
+            data, valid = self._bytes_of(header, held, frames)
         except StrataError as error:
-            self._settle(Outcome(header.nbytes, refusal(header, error)))
+            self._settle(Outcome(header, refusal(header, error)))
             return
-        self._writing += 1
-        self._sink.put(header, data, shared=header.segment != 0)
+        self._writing[header.stream] += 1
+        self._sink.put(header, data, valid)
 
-    def _bytes_of(self, header: stream.ChunkHeader, held: _Stream, frames: list[zmq.Frame]) -> memoryview:
-        """Return where the chunk's bytes are."""
+    def _bytes_of(
+        self, header: stream.ChunkHeader, held: _Stream, frames: list[zmq.Frame]
+    ) -> tuple[memoryview, Callable[[], bool]]:
+        """Return where the chunk's bytes are, and what says whether they still are."""
         if header.segment == 0:
             if len(frames) != 1 or len(frames[0].buffer) != header.nbytes:
                 sizes = [len(frame.buffer) for frame in frames]
                 raise ProtocolError(f"chunk {header.seq}: one frame of {header.nbytes} bytes is expected, got {sizes}")
-            return frames[0].buffer
+            return frames[0].buffer, _always
         if frames:
             raise ProtocolError(f"chunk {header.seq}: it names segment {header.segment} and brings bytes as well")
         segment = self._door.find(held.client, header.segment) if self._door is not None else None
@@ -254,15 +295,22 @@ class StorageWriter:
                 f"chunk {header.seq}: bytes {header.offset} to {header.offset + header.nbytes} of a segment of "
                 f"{segment.size}"
             )
-        return segment.view[header.offset : header.offset + header.nbytes]
+        return segment.view[header.offset : header.offset + header.nbytes], unchanged(segment, header.epoch)
 
     def _settle(self, outcome: Outcome) -> None:
-        durable = isinstance(outcome.answer, stream.Durable)
-        self.counters["chunks_durable" if durable else "chunks_refused"] += 1
-        held = self._streams.get(outcome.answer.stream)
+        answer, name = outcome.answer, outcome.header.stream
+        held = self._streams.get(name)
+        if isinstance(answer, stream.Durable):
+            self.counters["chunks_referred" if answer.referred else "chunks_durable"] += 1
+            if self._executor is not None:
+                self._executor.note(outcome.header, answer, open_here=held is not None)
+        else:
+            self.counters["chunks_refused"] += 1
         if held is not None:
-            self._send(held.connection, outcome.answer)
-        self._tell_grants(self._credits.release(outcome.answer.stream, outcome.nbytes))
+            failpoint("writer.ack.before")
+            self._send(held.connection, answer)
+            failpoint("writer.ack.after")
+        self._tell_grants(self._credits.release(name, outcome.header.nbytes))
 
     def _tell_grants(self, risen: dict[str, int]) -> None:
         for name, granted in risen.items():
@@ -283,9 +331,12 @@ class StorageWriter:
             if not reached or silent_s > self.config.stream_timeout_s:
                 log.warning("stream %s is closed: its worker is gone, or was silent for %.0f s", name, silent_s)
                 self._end_stream(name)
+                if self._executor is not None:
+                    self._executor.lost(name)
 
     def _idle(self) -> bool:
-        return not self._writing and (self._committer is None or self._committer.idle)
+        drained = not self._gone and (self._executor is None or self._executor.idle)
+        return not self._writing and drained and (self._committer is None or self._committer.idle)
 
     def _send(self, connection: bytes, reply: stream.StreamReply) -> bool:
         """Send a reply; False when its receiver is gone, or too slow to read what it is sent."""
@@ -300,6 +351,10 @@ class StorageWriter:
 
     def _on_segment(self, client: str, number: int) -> None:
         self._segments_ready.append((client, number))
+        self._poke()
+
+    def _on_gone(self, client: str) -> None:
+        self._gone.append(client)
         self._poke()
 
     def _poke(self) -> None:
@@ -321,6 +376,17 @@ class StorageWriter:
         self._context.destroy(linger=200)
         os.close(self._wake)
         self._wake = -1
+
+
+def _always() -> bool:
+    """Say of memory of this process that nobody else uses it."""
+    return True
+
+
+async def _step_back() -> None:
+    """Let the storage threads yield to training: Linux has a niceness for each thread, and new ones inherit it."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _pidfd(pid: int) -> int | None:

@@ -6,6 +6,7 @@ import os
 import socket
 from dataclasses import dataclass
 
+from strata_zmq.checkpoint.codec import COMPRESSIONS, Compression
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_name, check_seconds
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.startup import Parser, add_coordinator
@@ -22,7 +23,8 @@ class WriterConfig:
     """One storage writer. Sizes are in bytes, times in seconds.
 
     `listen` is an ipc path or a TCP address; empty, it is beside an ipc coordinator, or a free port of the loopback.
-    All streams together may have `inflight_bytes_max` received and not yet durable, each of them `window_bytes`.
+    All streams together may have `inflight_bytes_max` received and not yet durable, each of them `window_bytes`. Chunks
+    are compressed where `compression` says so: always, or while the storage is slower than the compressor.
     """
 
     coordinator_url: str
@@ -37,6 +39,7 @@ class WriterConfig:
     connect_timeout_s: float = 30.0
     drain_s: float = 10.0
     stream_timeout_s: float = 30.0
+    compression: Compression | None = None
 
     def __post_init__(self) -> None:
         check_name("--writer-id", self.writer_id, WORKER_NAME_MAX)
@@ -97,6 +100,9 @@ def parse_options(argv: list[str]) -> WriterConfig:
     parser.add_argument("--inflight-mib", type=int, default=256, help="received and not yet durable, in all")
     parser.add_argument("--window-mib", type=int, default=64, help="the same for one stream")
     parser.add_argument("--drain-s", type=float, default=10.0, help="seconds to finish what was received, at the end")
+    parser.add_argument(
+        "--compression", choices=["none", *COMPRESSIONS], default="none", help="of chunks, for links slower than it"
+    )
     options = parser.parse_args(argv)
     if not options.path:
         raise InvalidArgumentError("--path is not given and STRATA_CHECKPOINT_PATH is not set: name a folder")
@@ -112,4 +118,5 @@ def parse_options(argv: list[str]) -> WriterConfig:
         inflight_bytes_max=options.inflight_mib * MIB,
         window_bytes=options.window_mib * MIB,
         drain_s=options.drain_s,
+        compression=None if options.compression == "none" else options.compression,
     )

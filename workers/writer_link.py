@@ -1,13 +1,16 @@
 """One worker's connection to one storage writer: sockets, credits, segments and who is still there; no save's logic.
 
-Used on one thread only. The writer is lost when its connection breaks, or when it answers nothing for a while.
+Used on one thread only. The writer is lost when its connection breaks, or when it answers nothing for a while. One that
+answers pings and stores nothing is not lost: `oldest_s` and `pace_s` show it.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+import statistics
 import uuid
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,38 +27,70 @@ from .segment_door import connect_to_door, segment_label
 from .session import boot_id
 
 if TYPE_CHECKING:
-    from strata_zmq.checkpoint.snapshot import Arena
+    from strata_zmq.checkpoint.arena import Arena
+    from strata_zmq.domain.manifest import ChunkRecord
     from strata_zmq.protocol.messages import WriterInfo
     from strata_zmq.transport.curve import CurveKeys
 
-__all__ = ["Parcel", "WriterLink"]
+__all__ = ["Parcel", "Sent", "Will", "WriterLink"]
 
 log = logging.getLogger("strata.checkpoint")
 
 _PING_S = 1.0
 _SILENCE_MAX_S = 10.0
 _SEGMENT_WAIT_S = 5.0
+_PACES_KEPT = 16
 
 
 @dataclass(slots=True)
 class Parcel:
     """Bytes on their way to a writer. `offset` is their place in the save's arena, or None outside of it.
 
-    `digest` is the blake3 of the bytes, taken when they are first sent, while others are being written.
+    `digest` is the blake3 of the bytes, taken when they are first sent over a socket: in shared memory the writer is
+    the only one to read them. `candidate` is a stored chunk that may be equal.
     """
 
     kind: Literal["chunk", "index"]
     number: int
     payload: memoryview
     offset: int | None
+    candidate: ChunkRecord | None = None
     digest: str = ""
     attempts: int = 0
-    sent_at: float = 0.0
+
+    def hashed(self) -> str:
+        """Return the digest, taken now if it was not before."""
+        self.digest = self.digest or blake3(self.payload).hexdigest()
+        return self.digest
+
+
+@dataclass(slots=True)
+class Sent:
+    """A parcel that a writer has not answered. `doubled`: another writer was given it as well."""
+
+    parcel: Parcel
+    at: float
+    doubled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """Where in a save's arena its last will lies, and what the will does not say itself."""
+
+    checkpoint_id: str
+    rank: int
+    generation: int
+    offset: int
+    nbytes: int
+    digest: str
 
 
 @dataclass(slots=True)
 class WriterLink:
-    """One writer, as one save sees it after another. `lost` says why it cannot be used any more."""
+    """One writer, as one save sees it after another. `lost` says why it cannot be used any more.
+
+    A `slow` one gets nothing more to do. It is `suspect` until it has kept up again: then it gets one parcel at a time.
+    """
 
     context: zmq.Context[zmq.Socket[bytes]]
     info: WriterInfo
@@ -64,10 +99,14 @@ class WriterLink:
     worker_id: str
     share_memory: bool
     lost: str = ""
-    in_flight: dict[int, Parcel] = field(default_factory=dict)
+    slow: bool = False
+    suspect: bool = False
+    in_flight: dict[int, Sent] = field(default_factory=dict)
     heard_at: float = 0.0
     window_bytes: int = 0
+    will_taken: bool = False
     _stream: str = ""
+    _kept: str = ""
     _asked: bool = False
     _opened: bool = False
     _credit: CreditWindow = field(default_factory=CreditWindow)
@@ -76,6 +115,7 @@ class WriterLink:
     _door: socket.socket | None = None
     _segments: set[int] = field(default_factory=set)
     _offered: dict[int, float] = field(default_factory=dict)
+    _paces: deque[float] = field(default_factory=lambda: deque(maxlen=_PACES_KEPT))
     _dealer: zmq.Socket[bytes] = field(init=False)
     _push: zmq.Socket[bytes] = field(init=False)
     _monitor: Any = field(init=False)
@@ -106,15 +146,42 @@ class WriterLink:
         """Begin a save's stream; the writer's answer brings the first credit."""
         self._stream, self._asked, self._opened = uuid.uuid4().hex, False, False
         self._credit, self._seq = CreditWindow(), 0
+        self.slow = self.will_taken = False
         self.heard_at = self._pinged_at = now
         self._ask()
 
-    def close_stream(self) -> None:
-        """End the stream, so that its credit goes to others."""
+    def close_stream(self, *, keep_will: bool = False) -> None:
+        """End the stream, so that its credit goes to others; the will that it took may stay until `drop_will`."""
+        keeps = keep_will and self.will_taken
         if self._stream and not self.lost:
-            self._say(stream.StreamClose(self._stream))
+            self._say(stream.StreamClose(self._stream, keep_will=keeps))
+        self._kept = self._stream if keeps else ""
         self._stream, self._asked, self._opened = "", False, False
         self.in_flight.clear()
+
+    def drop_will(self) -> None:
+        """Say that the will of the stream that was closed is of no use any more."""
+        if self._kept and not self.lost:
+            self._say(stream.StreamClose(self._kept))
+        self._kept = ""
+
+    def leave_will(self, will: Will, arena: Arena) -> bool:
+        """Send the will, once the stream is open and the memory mapped; False before that."""
+        if not self.ready or arena.number not in self._segments:
+            return False
+        return self._say(
+            stream.StreamWill(
+                stream=self._stream,
+                checkpoint_id=will.checkpoint_id,
+                rank=will.rank,
+                segment=arena.number,
+                epoch=arena.epoch,
+                offset=will.offset,
+                nbytes=will.nbytes,
+                digest=will.digest,
+                generation=will.generation,
+            )
+        )
 
     def share(self, arena: Arena, now: float) -> None:
         """Hand an arena's memory over, once; chunks refer to it after the writer has mapped it."""
@@ -129,17 +196,22 @@ class WriterLink:
 
     def can_take(self, parcel: Parcel, arena: Arena, now: float) -> bool:
         """Say whether the parcel may go out now: the stream is open, there is credit, and the memory is there."""
-        if not self.ready or parcel.payload.nbytes > self._credit.available_bytes:
+        if not self.ready or self.slow or parcel.payload.nbytes > self._credit.available_bytes:
+            return False
+        if self.suspect and self.in_flight:
             return False
         if parcel.offset is None or arena.number in self._segments or arena.number not in self._offered:
             return True
         # Handed over and not yet mapped: worth a short wait, not a long one.
         return now - self._offered[arena.number] > _SEGMENT_WAIT_S
 
+    def maps(self, parcel: Parcel, arena: Arena) -> bool:
+        """Say whether the writer reads the parcel's bytes where they lie."""
+        return parcel.offset is not None and arena.number in self._segments
+
     def send(self, parcel: Parcel, arena: Arena, checkpoint_id: str, rank: int, now: float) -> bool:
         """Send one parcel and remember it until it is answered; False when the socket takes nothing now."""
-        parcel.digest = parcel.digest or blake3(parcel.payload).hexdigest()
-        shared = parcel.offset is not None and arena.number in self._segments
+        shared, wanted = self.maps(parcel, arena), parcel.candidate
         header = stream.ChunkHeader(
             stream=self._stream,
             seq=self._seq,
@@ -147,10 +219,16 @@ class WriterLink:
             kind=parcel.kind,
             rank=rank,
             number=parcel.number,
-            digest=parcel.digest,
+            digest=parcel.digest if shared else parcel.hashed(),
             nbytes=parcel.payload.nbytes,
             segment=arena.number if shared else 0,
             offset=parcel.offset or 0 if shared else 0,
+            epoch=arena.epoch if shared else 0,
+            candidate=stream.Candidate(
+                wanted.key, wanted.offset, wanted.digest, wanted.nbytes, wanted.codec, wanted.stored
+            )
+            if wanted is not None and shared
+            else None,
         )
         frames: list[Any] = [stream.encode_stream(header)]
         if not shared:
@@ -160,8 +238,7 @@ class WriterLink:
         except zmq.Again:
             return False
         self._credit.spend(parcel.payload.nbytes)
-        parcel.sent_at = now
-        self.in_flight[self._seq] = parcel
+        self.in_flight[self._seq] = Sent(parcel, now)
         self._seq += 1
         return True
 
@@ -187,10 +264,34 @@ class WriterLink:
         self._watch(now)
         return answers
 
-    def reclaim(self, older_than: float = float("inf")) -> list[Parcel]:
-        """Return the unanswered parcels that were sent before `older_than`, to be sent to somebody else."""
-        late = [seq for seq, parcel in self.in_flight.items() if parcel.sent_at < older_than]
-        return [self.in_flight.pop(seq) for seq in late]
+    def answered(self, seq: int, now: float) -> Parcel | None:
+        """Return the parcel that an answer is about, None for one that is not waited for, and note how long it took."""
+        sent = self.in_flight.pop(seq, None)
+        if sent is None:
+            return None
+        self._paces.append(now - sent.at)
+        return sent.parcel
+
+    def oldest_s(self, now: float) -> float:
+        """Return for how long the parcel that was sent first has been unanswered; 0 when none is."""
+        return max((now - sent.at for sent in self.in_flight.values()), default=0.0)
+
+    def pace_s(self, now: float) -> float:
+        """Return how long an answer takes here of late, as far as that shows."""
+        return max(statistics.median(self._paces) if self._paces else 0.0, self.oldest_s(now))
+
+    def reclaim(self) -> list[Parcel]:
+        """Forget the unanswered parcels and return those that nobody else was given, to be sent to somebody else."""
+        back = [sent.parcel for sent in self.in_flight.values() if not sent.doubled]
+        self.in_flight.clear()
+        return back
+
+    def double(self) -> list[Parcel]:
+        """Return the unanswered parcels that nobody else was given, to be sent to somebody else as well."""
+        late = [sent for sent in self.in_flight.values() if not sent.doubled]
+        for sent in late:
+            sent.doubled = True
+        return [sent.parcel for sent in late]
 
     def close(self) -> None:
         """Close the sockets."""
@@ -199,10 +300,14 @@ class WriterLink:
         for sock in (self._monitor, self._dealer, self._push):
             sock.close(linger=0)
 
-    def _take(self, reply: stream.StreamOpened | stream.Grant | stream.SegmentReady | stream.StreamFault) -> None:
+    def _take(
+        self, reply: stream.StreamOpened | stream.Grant | stream.SegmentReady | stream.WillTaken | stream.StreamFault
+    ) -> None:
         if isinstance(reply, stream.SegmentReady):
             if reply.client == self.client:
                 self._segments.add(reply.segment)
+        elif isinstance(reply, stream.WillTaken):
+            self.will_taken = self.will_taken or reply.stream == self._stream
         elif isinstance(reply, stream.StreamFault):
             if reply.stream in {"", self._stream}:
                 self.lost = f"it answered: {reply.message}"

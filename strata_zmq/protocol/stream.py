@@ -7,6 +7,9 @@ of it by the answer that does not come.
 
 Each message is one MessagePack array `[tag, ...]`; fields are append-only. On PUSH a second frame carries the bytes,
 unless the chunk lies in a segment of shared memory that was handed over before.
+
+A segment begins with a header whose epoch rises before its bytes are overwritten. A chunk names the epoch that it was
+staged in: a writer that finds another one before it reads, or behind what it has written, has read something else.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from strata_zmq.errors import ProtocolError
 __all__ = [
     "CONTROL_BYTES_MAX",
     "HEADER_BYTES_MAX",
+    "Candidate",
     "ChunkHeader",
     "Durable",
     "Grant",
@@ -33,6 +37,8 @@ __all__ = [
     "StreamPing",
     "StreamReply",
     "StreamRequest",
+    "StreamWill",
+    "WillTaken",
     "decode_header",
     "decode_stream_reply",
     "decode_stream_request",
@@ -46,6 +52,8 @@ Count = Annotated[int, Meta(ge=0, le=2**62)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Key = Annotated[str, Meta(max_length=4096)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+DigestOrNone = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
+CodecName = Annotated[str, Meta(max_length=16)]
 Reason = Annotated[str, Meta(max_length=8192)]
 
 
@@ -71,21 +79,56 @@ class StreamPing(_Message, frozen=True, tag="ping"):
 
 
 class StreamClose(_Message, frozen=True, tag="close"):
-    """Ends a stream and gives its credit back. Not answered."""
+    """Ends a stream and gives its credit back. Not answered.
+
+    With `keep_will` the stream's will stays in force; a second CLOSE, without it, ends that, too.
+    """
 
     stream: Name
+    keep_will: bool = False
 
 
-StreamRequest = StreamOpen | StreamPing | StreamClose
+class StreamWill(_Message, frozen=True, tag="will"):
+    """What the writer needs to finish this rank's save when the worker's process ends. Answered by WILL_TAKEN.
+
+    Bytes [offset, offset + nbytes) of the segment describe what is staged in it; the writer reads them at once.
+    `generation` is the save's.
+    """
+
+    stream: Name
+    checkpoint_id: Name
+    rank: Count
+    segment: Annotated[int, Meta(ge=1, le=2**62)]
+    epoch: Count
+    offset: Count
+    nbytes: Annotated[int, Meta(ge=1, le=2**30)]
+    digest: Digest
+    generation: Count = 0
+
+
+StreamRequest = StreamOpen | StreamPing | StreamClose | StreamWill
 
 
 # ---- from a worker, on PUSH -----------------------------------------------------------------------------------------
 
 
+class Candidate(msgspec.Struct, array_like=True, frozen=True):
+    """A stored chunk that may hold the same bytes; the fields are those of a chunk's record."""
+
+    key: Key
+    offset: Count
+    digest: Digest
+    nbytes: Annotated[int, Meta(ge=1, le=2**40)]
+    codec: CodecName = ""
+    stored: Count = 0
+
+
 class ChunkHeader(_Message, frozen=True, tag="chunk"):
     """Describes one chunk, or a rank's index. `seq` pairs the answer with it within its stream.
 
-    With `segment` 0 the bytes are the second frame; otherwise they are [offset, offset + nbytes) of that segment.
+    With `segment` 0 the bytes are the second frame; otherwise they are [offset, offset + nbytes) of that segment, as
+    staged in its `epoch` (0: they do not change before the answer), and `digest` may be "": the writer is the first to
+    hash them. Where they equal the `candidate`'s, nothing is written, and the answer refers to it.
     """
 
     stream: Name
@@ -94,10 +137,12 @@ class ChunkHeader(_Message, frozen=True, tag="chunk"):
     kind: Literal["chunk", "index"]
     rank: Count
     number: Count
-    digest: Digest
+    digest: DigestOrNone
     nbytes: Annotated[int, Meta(ge=1, le=2**40)]
     segment: Count = 0
     offset: Count = 0
+    epoch: Count = 0
+    candidate: Candidate | None = None
 
 
 # ---- from a writer, on ROUTER ---------------------------------------------------------------------------------------
@@ -121,12 +166,21 @@ class Grant(_Message, frozen=True, tag="grant"):
 
 
 class Durable(_Message, frozen=True, tag="durable"):
-    """The chunk is on disk under `key`; the sender may forget its bytes."""
+    """The chunk is on disk, from `offset` of the object `key` on; the sender may forget its bytes.
+
+    `nbytes` are those of the chunk, of which a `codec` made `stored` (0: as many). `referred`: they were there already,
+    as the chunk's candidate.
+    """
 
     stream: Name
     seq: Count
     key: Key
     digest: Digest
+    offset: Count = 0
+    nbytes: Count = 0
+    codec: CodecName = ""
+    stored: Count = 0
+    referred: bool = False
 
 
 class Refused(_Message, frozen=True, tag="refused"):
@@ -145,6 +199,12 @@ class SegmentReady(_Message, frozen=True, tag="segment"):
     segment: Count
 
 
+class WillTaken(_Message, frozen=True, tag="will_taken"):
+    """The writer has read the will: from now on it finishes the save if the worker's process ends."""
+
+    stream: Name
+
+
 class StreamFault(_Message, frozen=True, tag="fault"):
     """A message was not understood, or its stream is unknown here (`stream` then names it)."""
 
@@ -153,7 +213,7 @@ class StreamFault(_Message, frozen=True, tag="fault"):
     stream: str = ""
 
 
-StreamReply = StreamOpened | Grant | Durable | Refused | SegmentReady | StreamFault
+StreamReply = StreamOpened | Grant | Durable | Refused | SegmentReady | WillTaken | StreamFault
 
 _requests: msgspec.msgpack.Decoder[StreamRequest] = msgspec.msgpack.Decoder(StreamRequest)
 _headers: msgspec.msgpack.Decoder[ChunkHeader] = msgspec.msgpack.Decoder(ChunkHeader)
@@ -171,6 +231,8 @@ def decode_stream_request(data: bytes) -> StreamRequest:
 def decode_header(data: bytes) -> ChunkHeader:
     """Return the header of a chunk; raises ProtocolError."""
     message: ChunkHeader = _decode(_headers, data, HEADER_BYTES_MAX, "chunk header")
+    if not message.digest and not message.segment:
+        raise ProtocolError("chunk header: digest is empty and the bytes come in a frame: only a segment needs none")
     return message
 
 

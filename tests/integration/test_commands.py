@@ -182,7 +182,7 @@ def test_who_is_drained_commits_and_leaves_and_the_others_take_its_shards(
     assert certificate["checksum"] == str(dataset_checksum(TOTAL))
     assert leaves.advance_epoch() == 0
     assert leaves.save_checkpoint().done
-    assert not leaves.save_checkpoint().durable
+    assert not leaves.save_checkpoint().is_durable
     assert leaves.worker_id not in coordinator.members(), "it has joined again"
     with pytest.raises(UnavailableError):
         leaves.barrier("meet", 1)

@@ -42,7 +42,7 @@ def values_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.integers(low, high) | st.sampled_from([low, high])
         case inspect.FloatType():
             return st.floats(kind.ge, kind.le, allow_nan=False)
-        case inspect.StrType(pattern="^[0-9a-f]{64}$"):
+        case inspect.StrType(pattern="^[0-9a-f]{64}$" | "^([0-9a-f]{64})?$"):
             return st.text("0123456789abcdef", min_size=64, max_size=64)
         case inspect.StrType():
             high = 40 if kind.max_length is None else min(kind.max_length, 300)
@@ -120,7 +120,7 @@ def test_trailing_fields_that_have_a_default_may_be_left_out(kind, decode) -> No
 
 def simplest(kind: inspect.Type) -> Any:
     match kind:
-        case inspect.StrType(pattern="^[0-9a-f]{64}$"):
+        case inspect.StrType(pattern="^[0-9a-f]{64}$" | "^([0-9a-f]{64})?$"):
             return "0" * 64
         case inspect.StrType():
             return "x"

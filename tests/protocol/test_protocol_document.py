@@ -35,6 +35,7 @@ PARTS = [
     wire.HangRow,
     wire.LostRow,
     wire.WorkerRow,
+    stream.Candidate,
     wire.Part,
     wire.Shared,
     wire.Addressee,

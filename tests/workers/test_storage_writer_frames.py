@@ -51,7 +51,7 @@ class Peer:
 
     def stored(self) -> list[Path]:
         """Return the chunks on disk."""
-        return list(self.store.rglob("chunk-*"))
+        return list(self.store.rglob("pack-*"))
 
     def say(self, *frames: bytes) -> None:
         self.dealer.send_multipart(frames)
