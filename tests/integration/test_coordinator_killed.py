@@ -58,7 +58,8 @@ def test_kills_at_any_moment_lose_nothing_that_was_acknowledged(
     """Killed again and again while barriers are in flight, the job still sees every sample exactly once."""
     trainers = [start_trainer(coordinator, f"worker-{number}", total=TOTAL, batch_size=4) for number in range(2)]
     for steps in (3, 40, 80):
-        eventually(lambda steps=steps: len(trainers[0].events("batch")) >= steps, 20)
+        # Not one worker's batches: whoever comes late finds most of them taken.
+        eventually(lambda steps=steps: coordinator.status().commit_index >= steps, 20)
         coordinator.restart()
     for trainer in trainers:
         trainer.finish()
