@@ -175,6 +175,7 @@ class LocalStorage:
         paths = [self._path(key) for key in keys]
 
         def remove(proceed: Callable[[], None]) -> None:
+            self._settle_above(paths)
             for path in paths:
                 proceed()
                 self._remove(path)
@@ -278,6 +279,18 @@ class LocalStorage:
                 self._durable.difference_update([folder, *folder.parents])
                 if attempts == _CLAIM_ATTEMPTS:
                     raise
+
+    def _settle_above(self, paths: Sequence[Path]) -> None:
+        """Make names durable in the folders above those that are about to lose some.
+
+        What a HEAD allows to be deleted must not be gone while a power cut can still bring the HEAD before it back. Who
+        put it there syncs it, but may have died just before.
+        """
+        losing = {path.parent for path in paths}
+        for folder in dict.fromkeys(above for one in sorted(losing) for above in one.parents):
+            if folder == self._root or self._root in folder.parents:
+                with _lasting(folder), contextlib.suppress(FileNotFoundError):
+                    self._sync_folder(folder)
 
     def _open_lock(self, path: Path) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC

@@ -6,26 +6,42 @@ made and opened. Disks are taken at their weakest: what was not synced may be lo
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from crashkit.recorder import Op, RecordingFiles, UnsyncedFiles
-from crashkit.runs import expected_steps, run, trouble
+from crashkit.runs import CHUNK_BYTES, expected_steps, run, trouble
 from crashkit.states import crash_states, materialise
 
+from strata_zmq.checkpoint.store import CheckpointStore
+from strata_zmq.errors import DurabilityError
 from strata_zmq.storage import LocalStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from strata_zmq.storage.base import Traits
+
 # Several seconds of opening states, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(600)
 
 
-def record(folder: Path, steps: Sequence[int], keep_count: int) -> list[Op]:
+class SmallObjects(LocalStorage):
+    """A folder that likes objects of two blocks, so that a small state makes several."""
+
+    @property
+    def traits(self) -> Traits:
+        return replace(super().traits, object_bytes_best=2 * CHUNK_BYTES)
+
+
+def record(folder: Path, steps: Sequence[int], keep_count: int, *, references: bool = False) -> list[Op]:
     files = RecordingFiles()
-    run(LocalStorage(folder / "store", files=files), steps, keep_count, files.ack)
+    run(SmallObjects(folder / "store", files=files), steps, keep_count, files.ack, references=references)
     return files.ops
 
 
@@ -50,16 +66,16 @@ def open_all(
 
 
 @pytest.mark.parametrize(
-    ("steps", "keep_count"),
-    [([1, 2], 1), ([1, 2, 3], 2)],
-    ids=["two checkpoints, the first retired", "three checkpoints, two kept"],
+    ("steps", "keep_count", "references"),
+    [([1, 2], 1, False), ([1, 2, 3], 2, False), ([1, 2, 3], 1, True)],
+    ids=["two checkpoints, the first retired", "three checkpoints, two kept", "the last refers to those before"],
 )
 def test_a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged(
-    tmp_path: Path, steps: list[int], keep_count: int, record_property: Callable[[str, object], None]
+    tmp_path: Path, steps: list[int], keep_count: int, references: bool, record_property: Callable[[str, object], None]
 ) -> None:
     base = tmp_path / "base"
     base.mkdir()
-    ops = record(base, steps, keep_count)
+    ops = record(base, steps, keep_count, references=references)
     assert [op.number for op in ops if op.kind == "ack"] == steps
     count, wrong = open_all(ops, base, steps, keep_count)
     record_property("calls", len(ops))
@@ -90,3 +106,39 @@ def test_a_retirement_before_the_new_head_is_durable_is_found_out(tmp_path: Path
     _, wrong = open_all([*rest[:at], *deletions, *rest[at:]], base, [1, 2], 1, enough=1)
     assert deletions
     assert wrong
+
+
+class DyingFiles(RecordingFiles):
+    """The process dies between the second HEAD's rename and the folder's sync: nothing of it goes on after that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 0
+        self.dead = False
+
+    def rename(self, source: Path, target: Path) -> None:
+        super().rename(source, target)
+        self.heads += target.name == "HEAD"
+        self.dead = self.heads == 2
+
+    def sync_folder(self, path: Path) -> None:
+        if self.dead:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync_folder(path)
+
+
+def test_what_the_next_process_deletes_stays_until_the_head_that_allows_it_is_durable(tmp_path: Path) -> None:
+    """A process dies having renamed HEAD; another sees it, collects what it no longer reaches; then the power fails."""
+    base = tmp_path / "base"
+    base.mkdir()
+    files = DyingFiles()
+    storage = LocalStorage(base / "store", files=files)
+    with pytest.raises(DurabilityError):
+        run(storage, [1, 2], 1, files.ack)
+    files.dead = False
+    gone = asyncio.run(CheckpointStore(LocalStorage(base / "store", files=files)).collect())
+    assert len(gone) == 1
+    assert any(op.kind == "unlink" and "step-0000000001" in op.path for op in files.ops)
+    count, wrong = open_all(files.ops, base, [1, 2], 1)
+    assert wrong == []
+    assert count > 50
