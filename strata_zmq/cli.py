@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from strata_zmq.cli_checkpoints import app as checkpoints
 from strata_zmq.workers.launcher.entry import EXIT_USAGE, complain, guarded
 
 __all__ = ["main"]
@@ -21,6 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(checkpoints, name="checkpoints")
 
 # These hand everything on, --help included, to a process that knows its own options.
 _FORWARD = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
