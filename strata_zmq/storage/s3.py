@@ -216,7 +216,13 @@ class S3Storage:
                 failure, version = error, None
             if version is not None:
                 return version
-            found, version = await self._read_versioned(connections, key, where)
+            try:
+                found, version = await self._read_versioned(connections, key, where)
+            except StorageError as error:
+                raise StorageError(
+                    f"{where}: the answer to replacing it was lost and it cannot be read back, so that nobody knows "
+                    f"whose bytes it holds: read it again later; {error}"
+                ) from error
             if found == body and version is not None:
                 return version
             if version != expected_version:

@@ -26,7 +26,8 @@ FAILURES = (BaseError, BotoCoreError, ClientError, OSError)
 """What either library raises when a request fails. obstore says FileNotFoundError for what is not there."""
 
 _CODE = re.compile(r"<Code>\s*(\w+)\s*</Code>")
-_STATUS = re.compile(r"\b(?:status(?: code)?:? ?|error \()([45]\d\d)\b")
+# An answer to HEAD has no body to name its reason; boto3 asks so for buckets only.
+_BARE = {"301": "PermanentRedirect", "403": "AccessDenied", "404": "NoSuchBucket"}
 _SHOWN_MAX = 300
 
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and what they are allowed to do"
@@ -66,7 +67,8 @@ def is_conflict(failure: BaseException) -> bool:
 def code_of(failure: BaseException) -> str:
     """Return S3's name of the failure, or "" where none was given."""
     if isinstance(failure, ClientError):
-        return str(failure.response.get("Error", {}).get("Code", ""))
+        code = str(failure.response.get("Error", {}).get("Code", ""))
+        return _BARE.get(code, code)
     found = _CODE.search(str(failure))
     return found[1] if found else ""
 

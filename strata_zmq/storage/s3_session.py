@@ -31,6 +31,7 @@ __all__ = ["Connections", "S3Session"]
 _CONNECT_TIMEOUT_S = 5.0
 _REGION_DEFAULT = "us-east-1"
 _BULK_RETRIES = 3
+_BACKOFF_S, _BACKOFF_MAX_S = 0.1, 5.0
 _RETRY_FOR_S = 20.0
 
 
@@ -146,7 +147,11 @@ def _retry_config(retries: int) -> RetryConfig:
     return {
         "max_retries": retries,
         "retry_timeout": timedelta(seconds=_RETRY_FOR_S),
-        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
+        "backoff": {
+            "init_backoff": timedelta(seconds=_BACKOFF_S),
+            "max_backoff": timedelta(seconds=_BACKOFF_MAX_S),
+            "base": 2,
+        },
     }
 
 

@@ -29,14 +29,14 @@ Kind = Literal[
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-_SLOW_PAUSE_S = 0.2
+_SLOW_BYTES, _SLOW_PAUSE_S = 20, 0.1
 
 
 @dataclass(slots=True)
 class Fault:
     """What happens to the `at`-th request (from 1) of those that match, and to `times` - 1 that follow.
 
-    500 and 503: refused. timeout: no answer. reset: the connection breaks. slow: the answer comes byte by byte.
+    500 and 503: refused. timeout: no answer. reset: the connection breaks. slow: two seconds for the first 20 bytes.
     bad_checksum: one bit of the body flips on its way to the server or, of an object that is read, on its way back.
     applied_then_...: the request is carried out, and its answer is lost.
     """
@@ -87,6 +87,14 @@ class FaultServer:
         for thread in self._threads:
             thread.join(10)
             assert not thread.is_alive(), "a connection of the fault server does not end"
+
+    def again(self, *faults: Fault, **objects: bytes) -> None:
+        """Begin anew with these faults and objects; connections go on."""
+        with self._lock:
+            self.truth = Objects(self.truth.page)
+            self.faults, self.log, self.met = faults, [], []
+        for key, data in objects.items():
+            self.truth.store(key, data)
 
     @property
     def place(self) -> S3Place:
@@ -146,10 +154,12 @@ class FaultServer:
             connection.sendall(answer.encoded(request.method))
             return True
         if kind == "slow":
-            for byte in answer.encoded(request.method):
-                connection.sendall(bytes([byte]))
+            data = answer.encoded(request.method)
+            for place in range(_SLOW_BYTES):
+                connection.sendall(data[place : place + 1])
                 if self._ended.wait(_SLOW_PAUSE_S):
-                    break
+                    return False
+            connection.sendall(data[_SLOW_BYTES:])
         elif kind.endswith("timeout"):
             # Until the other side gives up and closes.
             connection.recv(1)

@@ -38,6 +38,9 @@ class Objects:
         self.page = page
         self.conditional = True
         """Whether If-Match and If-None-Match are heeded."""
+        self.forgets_parts = False
+        """Whether an upload is put together from its first part alone, and called a success."""
+        self.bucket = BUCKET
         self.skew_s = 0.0
         """How far this server's clock is ahead."""
         self._numbers = itertools.count(1)
@@ -47,7 +50,7 @@ class Objects:
         """Carry out one request."""
         with self._lock:
             _, bucket, key = (*request.path.split("/", 2), "")[:3]
-            answer = self._in_bucket(request, key) if bucket == BUCKET else _error(404, "NoSuchBucket")
+            answer = self._in_bucket(request, key) if bucket == self.bucket else _error(404, "NoSuchBucket")
         answer.headers["Date"] = format_datetime(self.now(), usegmt=True)
         return answer
 
@@ -83,10 +86,11 @@ class Objects:
                     return _error(404, "NoSuchKey")
                 if request.headers["if-match"] != self.tags[key]:
                     return _error(412, "PreconditionFailed")
-        self._store(key, request.body)
+        self.store(key, request.body)
         return Answer(200, headers={"ETag": self.tags[key]})
 
-    def _store(self, key: str, data: bytes) -> None:
+    def store(self, key: str, data: bytes) -> None:
+        """Put an object in place, as somebody else's request would."""
         self.objects[key] = data
         self.tags[key] = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
 
@@ -123,9 +127,10 @@ class Objects:
             upload.parts[int(request.query["partNumber"])] = request.body
             return Answer(200, headers={"ETag": f'"{hashlib.md5(request.body, usedforsecurity=False).hexdigest()}"'})
         wanted = [int(number) for number in re.findall(rb"<PartNumber>(\d+)</PartNumber>", request.body)]
+        wanted = wanted[:1] if self.forgets_parts else wanted
         if not wanted or any(number not in upload.parts for number in wanted):
             return _error(400, "InvalidPart")
-        self._store(key, b"".join(upload.parts[number] for number in wanted))
+        self.store(key, b"".join(upload.parts[number] for number in wanted))
         del self.uploads[name]
         return _xml(
             f"<CompleteMultipartUploadResult><Key>{escape(key)}</Key><ETag>{escape(self.tags[key])}</ETag>"
