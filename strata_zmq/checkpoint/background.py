@@ -41,6 +41,11 @@ class BackgroundLoop:
             future.cancel()
             raise
 
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether the caller runs on the loop's own thread, where nothing of it can be waited for."""
+        return self._thread is threading.current_thread()
+
     def stop(self) -> None:
         """Cancel what is still running, end the thread and close the loop; calling again is harmless."""
         with self._lock:

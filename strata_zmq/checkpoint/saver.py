@@ -1,6 +1,7 @@
-"""Saving in the background: copies a state, then writes and commits the copy while training goes on.
+"""Saving in the background: copies a state, then has the copy written and committed while training goes on.
 
-It owns the order and the number of saves under way, and what happens to their errors; formats and keys are the store's.
+It owns the order and the number of saves under way, what gives way when there are too many, and what happens to their
+errors. How one save is written is `writing`'s; formats and keys are the store's.
 """
 
 from __future__ import annotations
@@ -13,26 +14,44 @@ import os
 import secrets
 import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
+from strata_zmq.checkpoint.arena import Arena, ArenaPool
 from strata_zmq.checkpoint.background import BackgroundLoop, at_exit
-from strata_zmq.checkpoint.owner import note_of_this_process, writer_is_gone
-from strata_zmq.checkpoint.snapshot import ArenaPool, Snapshot, take_snapshot
-from strata_zmq.domain.manifest import ChunkRecord, Manifest, RankEntry
-from strata_zmq.errors import DeadlineExceededError, InvalidArgumentError, StorageError, StrataError
+from strata_zmq.checkpoint.chunks import CHUNK_BYTES
+from strata_zmq.checkpoint.handle import SaveHandle
+from strata_zmq.checkpoint.owner import writer_is_gone
+from strata_zmq.checkpoint.packs import PackWriter
+from strata_zmq.checkpoint.snapshot import take_snapshot
+from strata_zmq.checkpoint.writing import SaveJob, SaveWriter
+from strata_zmq.domain.manifest import Kind, Manifest, RankEntry
+from strata_zmq.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    StorageError,
+    StrataError,
+    SupersededError,
+)
+from strata_zmq.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
+    from strata_zmq.checkpoint.codec import Codec
     from strata_zmq.checkpoint.store import CheckpointStore
     from strata_zmq.domain.retention import Retention
 
-__all__ = ["IN_FLIGHT_MAX", "BackgroundSaver"]
+__all__ = ["ARENAS", "BackgroundSaver", "Saving", "WhenBusy", "check_when_busy"]
 
-IN_FLIGHT_MAX = 2
+ARENAS = 2
 """Saves under way at once: one being written and one waiting, each in its own staging memory."""
 
-_CHUNKS_AT_ONCE = 4
+WhenBusy = Literal["block", "skip", "supersede"]
+"""What a save does when all staging memory is in use: wait, give up, or take the place of the newest that waits."""
+
 _EXIT_TIMEOUT_S = 300.0
 
 T = TypeVar("T")
@@ -40,19 +59,45 @@ _log = logging.getLogger(__name__)
 _open_savers: set[BackgroundSaver] = set()
 
 
+def check_when_busy(value: object) -> WhenBusy:
+    """Accept one of the three policies."""
+    if value not in get_args(WhenBusy):
+        raise InvalidArgumentError(f"when_busy is {ascii(value)[:48]}: choose 'block', 'skip' or 'supersede'")
+    return value  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How saves are made. With `strict` an error is raised by the next save, else it is only in the save's handle.
+
+    With `references` chunks that the save before has stored are not written again. `tier` is what the handle calls the
+    storage; it is closed with the saver if `owns_storage`.
+    """
+
+    chunk_bytes: int = CHUNK_BYTES
+    codec: Codec | None = None
+    arenas: int = ARENAS
+    strict: bool = True
+    references: bool = True
+    tier: str = "local"
+    owns_storage: bool = False
+
+
 class BackgroundSaver:
     """Writes one process's saves into a store, one after the other, in the order in which they were asked for."""
 
-    def __init__(self, store: CheckpointStore, retention: Retention, chunk_bytes: int) -> None:
+    def __init__(self, store: CheckpointStore, retention: Retention, how: Saving) -> None:
         self._store = store
-        self._retention = retention
-        self._chunk_bytes = chunk_bytes
+        self._how = how
         self._pid = os.getpid()
-        self._pool = ArenaPool(IN_FLIGHT_MAX)
+        self._pool = ArenaPool(how.arenas)
         self._background = BackgroundLoop("strata-checkpoint")
+        self._packs = PackWriter(store, codec=how.codec)
+        self._writer = SaveWriter(store, retention, self._packs, references=how.references)
         self._order = asyncio.Lock()
         self._changed = threading.Condition()
         self._pending: set[str] = set()
+        self._waiting: deque[SaveJob] = deque()
         self._failed: list[StrataError] = []
         self._prepared = False
         self._looked_for_garbage = False
@@ -68,17 +113,39 @@ class BackgroundSaver:
         _open_savers.add(self)
         return self._background.run(work)
 
-    def save(self, data: object, step: int, epoch: int, metadata: dict[str, str], timeout_s: float) -> str:
-        """Copy `data` and start to write it; waits only while IN_FLIGHT_MAX saves are under way.
-
-        Raises what an earlier save failed with, before this one begins.
-        """
+    def reserve(self, nbytes: int) -> concurrent.futures.Future[None]:
+        """Make staging memory for states of `nbytes` ready on a thread of its own."""
         self._check_usable()
-        self.raise_failed()
+        return self._pool.reserve(nbytes)
+
+    def forget_parent(self) -> None:
+        """Refer to nothing that was saved so far: it may be damaged."""
+        self._writer.forget_parent()
+
+    def save(
+        self,
+        data: object,
+        *,
+        step: int,
+        epoch: int,
+        metadata: Mapping[str, str],
+        metrics: Mapping[str, float],
+        kind: Kind = "FULL",
+        rng: Any = None,
+        when_busy: WhenBusy = "block",
+        timeout_s: float = 300.0,
+    ) -> SaveHandle:
+        """Copy `data` and start to write it.
+
+        If it is strict, raises what an earlier save failed with, before this one begins, and what keeps this one from
+        beginning; else the handle tells. Arguments that are none are always refused.
+        """
+        began = time.monotonic()
+        self._check_usable()
+        if self._how.strict:
+            self.raise_failed()
+        failpoint("save.begin")
         checkpoint_id = f"step-{step:010d}-{secrets.token_hex(8)}"
-        if not self._prepared:
-            self.run(self._store.storage.prepare())
-            self._prepared = True
         # What cannot be described is refused before the copy: the rank entry is filled in when the bytes are stored.
         draft = Manifest(
             checkpoint_id=checkpoint_id,
@@ -88,12 +155,41 @@ class BackgroundSaver:
             generation=0,
             created_at=time.time(),
             ranks=(RankEntry(0, f"pid-{self._pid}", "pending", "0" * 64, 0),),
+            kind=kind,
             metadata=metadata,
+            metrics=metrics,
         )
-        snapshot = take_snapshot(data, self._pool, chunk_bytes=self._chunk_bytes, timeout_s=timeout_s)
+        handle = SaveHandle(step, epoch, checkpoint_id=checkpoint_id, tiers=(self._how.tier,))
+        handle.waits_for = lambda: ("storage",)
+        if self._how.strict and not self._prepared:
+            self.run(self._writer.prepare())
+            self._prepared = True
+        try:
+            snapshot = take_snapshot(
+                data,
+                self._pool,
+                chunk_bytes=self._how.chunk_bytes,
+                rng=rng,
+                acquire=lambda nbytes: self._arena(nbytes, when_busy, timeout_s),
+            )
+        except SupersededError as error:
+            handle.fail(error)
+            return handle
+        except (DeadlineExceededError, ResourceExhaustedError) as error:
+            if self._how.strict:
+                raise
+            _log.warning("the checkpoint of step %d is given up: %s", step, error)
+            handle.fail(error)
+            return handle
+        handle.nbytes = snapshot.nbytes
+        job = SaveJob(handle, draft, snapshot, self._release_once(snapshot.arena))
         _open_savers.add(self)
-        self._start(checkpoint_id, self._write(draft, snapshot))
-        return checkpoint_id
+        with self._changed:
+            self._waiting.append(job)
+        failpoint("save.staged")
+        handle.stage(time.monotonic() - began)
+        self._start(checkpoint_id, self._carry(job), handle)
+        return handle
 
     def wait(self, timeout_s: float) -> None:
         """Wait until nothing is under way; raises the first error, or DeadlineExceededError naming what is not done."""
@@ -117,7 +213,7 @@ class BackgroundSaver:
             raise failed[0]
 
     def close(self, timeout_s: float) -> None:
-        """Finish what is under way, then end the thread and free the staging memory."""
+        """Finish what is under way, then end the threads and free the staging memory."""
         if self.closed:
             return
         try:
@@ -127,61 +223,74 @@ class BackgroundSaver:
             self.closed = True
             _open_savers.discard(self)
             if os.getpid() == self._pid:
+                with self._changed:
+                    idle = not self._pending
+                if idle:
+                    self._background.run(self._let_go())
                 self._background.stop()
             self._pool.close()
 
     def close_reporting(self, timeout_s: float = _EXIT_TIMEOUT_S) -> None:
         """Close where nobody can catch an error: log it."""
+        if self._background.is_this_thread:
+            # Collected as garbage on the very thread that has work to finish.
+            threading.Thread(target=self.close_reporting, name="strata-checkpoint-close").start()
+            return
         try:
             self.close(timeout_s)
         except StrataError as error:
             _log.error("a checkpoint was not saved: %s", error)
 
-    async def _write(self, draft: Manifest, snapshot: Snapshot) -> None:
-        try:
-            async with self._order:
-                await self._write_in_turn(draft, snapshot)
-        except BaseException:
-            # What was written is of no use, and on a full device it is in the way.
-            with contextlib.suppress(StrataError):
-                await self._store.discard(draft.checkpoint_id)
-            raise
+    # ---- before the copy ------------------------------------------------------------------------------------------
 
-    async def _write_in_turn(self, draft: Manifest, snapshot: Snapshot) -> None:
-        checkpoint_id = draft.checkpoint_id
-        try:
-            await self._store.declare(checkpoint_id, note_of_this_process())
-            chunks = await self._write_chunks(checkpoint_id, snapshot)
-        finally:
-            self._pool.release(snapshot.arena)
-        key, digest = await self._store.write_rank_index(checkpoint_id, snapshot.index(0, chunks))
-        head = await self._store.head()
-        manifest = Manifest(
-            checkpoint_id=checkpoint_id,
-            step=draft.step,
-            epoch=draft.epoch,
-            term=head.term,
-            generation=head.generation,
-            created_at=draft.created_at,
-            ranks=(RankEntry(0, draft.ranks[0].worker_id, key, digest, snapshot.nbytes),),
-            metadata=draft.metadata,
-        )
-        commit = await self._store.commit(manifest, self._retention, fenced=False)
-        self._start(f"the retirement after {checkpoint_id}", self._tidy(commit.dropped))
+    def _arena(self, nbytes: int, when_busy: WhenBusy, timeout_s: float) -> Arena:
+        arena = self._pool.try_acquire(nbytes)
+        if arena is None and when_busy == "skip":
+            raise SupersededError(
+                f"the save is skipped: all {self._how.arenas} staging areas hold saves that are still being written"
+            )
+        if arena is None and when_busy == "supersede":
+            self._supersede()
+        failpoint("save.copying")
+        return arena if arena is not None else self._pool.acquire(nbytes, timeout_s)
 
-    async def _write_chunks(self, checkpoint_id: str, snapshot: Snapshot) -> list[ChunkRecord]:
-        gate = asyncio.Semaphore(_CHUNKS_AT_ONCE)
+    def _supersede(self) -> None:
+        """Give up the newest save that waits, if any does: its memory is the next one's."""
+        with self._changed:
+            if not self._waiting:
+                return
+            job = self._waiting.pop()
+        job.release()
+        job.handle.fail(SupersededError(f"the save of step {job.handle.step} made way for a newer one while it waited"))
 
-        async def write(number: int) -> ChunkRecord:
-            async with gate:
-                return await self._store.write_chunk(checkpoint_id, 0, number, snapshot.chunk(number))
+    def _release_once(self, arena: Arena) -> Callable[[], None]:
+        lent = [arena]
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(write(number)) for number in range(len(snapshot.layout.slices))]
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-        return [task.result() for task in tasks]
+        def release() -> None:
+            with contextlib.suppress(IndexError):
+                self._pool.release(lent.pop())
+
+        return release
+
+    # ---- behind the copy, on the background loop ------------------------------------------------------------------
+
+    async def _carry(self, job: SaveJob) -> None:
+        async with self._order:
+            with self._changed:
+                if job not in self._waiting:
+                    return
+                self._waiting.remove(job)
+            try:
+                commit = await self._writer.save(job)
+            except BaseException:
+                # What was written is of no use, and on a full device it is in the way.
+                with contextlib.suppress(StrataError):
+                    await self._store.discard(job.draft.checkpoint_id)
+                raise
+            finally:
+                job.release()
+        job.handle.reach(self._how.tier)
+        self._start(f"the retirement after {job.draft.checkpoint_id}", self._tidy(commit.dropped))
 
     async def _tidy(self, dropped: tuple[str, ...]) -> None:
         """Delete what the last commit retired and, once, what dead processes left; failures cost space, not data."""
@@ -194,12 +303,17 @@ class BackgroundSaver:
         except StrataError as error:
             _log.warning("old checkpoint files could not be deleted: %s", error)
 
-    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _let_go(self) -> None:
+        await self._packs.close()
+        if self._how.owns_storage:
+            await self._store.storage.close()
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None], handle: SaveHandle | None = None) -> None:
         with self._changed:
             self._pending.add(name)
-        self._background.submit(work).add_done_callback(lambda done: self._settle(name, done))
+        self._background.submit(work).add_done_callback(lambda done: self._settle(name, done, handle))
 
-    def _settle(self, name: str, done: concurrent.futures.Future[None]) -> None:
+    def _settle(self, name: str, done: concurrent.futures.Future[None], handle: SaveHandle | None) -> None:
         error = None if done.cancelled() else done.exception()
         if done.cancelled():
             error = StorageError(f"checkpoint {name} was given up before it was written")
@@ -209,11 +323,15 @@ class BackgroundSaver:
             found = StrataError(f"checkpoint {name} failed unexpectedly: {error!r}; please report this")
             found.__cause__ = error
             error = found
+        if error is not None and handle is not None:
+            handle.fail(error)
         with self._changed:
             self._pending.discard(name)
-            if error is not None:
+            if error is not None and self._how.strict:
                 self._failed.append(error)
             self._changed.notify_all()
+        if error is not None and not self._how.strict:
+            _log.warning("a checkpoint was not saved: %s", error)
 
     def _check_usable(self) -> None:
         if self.closed:

@@ -6,8 +6,9 @@ complete.
 Under the prefix: `HEAD`; `ckpt/ID/intent` (who is writing); `ckpt/ID/rank-R/pack-N-NONCE` (chunks, many to an object)
 and `index-DIGEST`; `ckpt/ID/manifest-DIGEST`. Names carry a digest or a nonce, so that two writers of one checkpoint
 cannot overwrite each other with something else. HEAD reaches the checkpoints that it retains and those in whose folders
-chunks of these lie; everything else is either being written or garbage. A folder is deleted only after a HEAD that does not
-reach it, and what refers to it has to be committed on such a HEAD, which is refused: so nothing that HEAD reaches goes.
+chunks of these lie; everything else is either being written or garbage. A folder is deleted only after a HEAD that does
+not reach it, and what refers to it has to be committed on such a HEAD, which is refused: so nothing that HEAD reaches
+goes.
 """
 
 from __future__ import annotations

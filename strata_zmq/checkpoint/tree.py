@@ -18,7 +18,7 @@ from strata_zmq.errors import CheckpointCorruptError, InvalidArgumentError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DEPTH_MAX", "INLINE_BYTES_MAX", "flatten", "rebuild"]
+__all__ = ["DEPTH_MAX", "INLINE_BYTES_MAX", "flatten", "plain_skeleton", "rebuild"]
 
 DEPTH_MAX = 64
 """How deep containers may nest; a tree that contains itself ends here."""
@@ -39,6 +39,14 @@ def flatten(data: object) -> tuple[Any, list[Leaf]]:
     return _encode(data, "data", leaves, 0), leaves
 
 
+def plain_skeleton(data: object) -> Any:
+    """Return the skeleton of a tree that holds no arrays; byte strings of any length stand in it.
+
+    Raises InvalidArgumentError as `flatten` does, and for arrays.
+    """
+    return _encode(data, "data", None, 0)
+
+
 def rebuild(skeleton: object, arrays: Sequence[object], name: str) -> Any:
     """Return the tree again, with `arrays` in their places; CheckpointCorruptError, naming `name`, if it is none."""
     try:
@@ -47,7 +55,7 @@ def rebuild(skeleton: object, arrays: Sequence[object], name: str) -> Any:
         raise CheckpointCorruptError(f"the skeleton of {name} is no state tree: {error}") from None
 
 
-def _encode(value: object, path: str, leaves: list[Leaf], depth: int) -> Any:
+def _encode(value: object, path: str, leaves: list[Leaf] | None, depth: int) -> Any:
     if depth > DEPTH_MAX:
         raise InvalidArgumentError(
             f"{path[:200]} is nested deeper than {DEPTH_MAX}: does the tree contain itself? Flatten it"
@@ -67,6 +75,8 @@ def _encode(value: object, path: str, leaves: list[Leaf], depth: int) -> Any:
         return ["l" if type(value) is list else "t", items]
     leaf = as_leaf(path, value)
     if leaf is not None:
+        if leaves is None:
+            raise InvalidArgumentError(f"{path} is an array, which has no place here: give its bytes, shape and dtype")
         leaves.append(leaf)
         return ["a", len(leaves) - 1]
     state_dict = getattr(value, "state_dict", None)
@@ -75,8 +85,8 @@ def _encode(value: object, path: str, leaves: list[Leaf], depth: int) -> Any:
     raise InvalidArgumentError(_unsupported(path, value))
 
 
-def _encode_bytes(value: bytes, path: str, leaves: list[Leaf]) -> Any:
-    if len(value) <= INLINE_BYTES_MAX:
+def _encode_bytes(value: bytes, path: str, leaves: list[Leaf] | None) -> Any:
+    if leaves is None or len(value) <= INLINE_BYTES_MAX:
         return ["b", base64.b64encode(value).decode()]
     leaves.append(bytes_leaf(path, value))
     return ["a", len(leaves) - 1]

@@ -51,7 +51,7 @@ class Full(LocalStorage):
     full = False
 
     async def put(self, key: str, data: Any) -> None:
-        if self.full and "chunk" in key:
+        if self.full and "pack" in key:
             raise StorageError(f"{key} cannot be used: No space left on device; free space")
         await super().put(key, data)
 
@@ -156,7 +156,11 @@ def test_a_folder_that_cannot_be_written_is_told_by_the_first_save(tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"compression": "zstd"}, "compression is 'zstd': none is offered yet"),
+        ({"compression": "lz4"}, "compression is 'lz4': choose None, 'zstd' or 'auto'"),
+        ({"when_busy": "panic"}, "when_busy is 'panic': choose 'block', 'skip' or 'supersede'"),
+        ({"arenas": 0}, "arena count is 0"),
+        ({"reserve_bytes": -1}, "reserve_bytes"),
+        ({"keep_count": 3, "retention": Retention(4)}, "keep_count is 3, that of retention is 4"),
         ({"keep_count": 0}, "keep_count"),
         ({"keep_count": True}, "keep_count"),
         ({"chunk_bytes": 1}, "chunk_bytes is 1, the least is 4096"),
@@ -207,7 +211,7 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, lambda path: os.truncate(path, 7), lambda path: path.unlink()])
-@pytest.mark.parametrize("kind", ["chunk-000001", "index", "manifest"])
+@pytest.mark.parametrize("kind", ["pack", "index", "manifest"])
 def test_damage_is_named_when_asked_for_and_stepped_over_loudly_when_not(
     tmp_path: Path, kind: str, damage: Callable[[Path], object]
 ) -> None:

@@ -32,9 +32,14 @@ def state_of(step: int) -> dict[str, Any]:
     }
 
 
-def run(storage: Storage, steps: Sequence[int], keep_count: int, ack: Callable[[int], None]) -> None:
-    """Save one step after the other; `ack` is called as soon as the manager says that one is durable."""
-    with CheckpointManager(storage, keep_count=keep_count, chunk_bytes=CHUNK_BYTES) as manager:
+def run(
+    storage: Storage, steps: Sequence[int], keep_count: int, ack: Callable[[int], None], *, references: bool = False
+) -> None:
+    """Save one step after the other; `ack` is called as soon as the manager says that one is durable.
+
+    With `references` a save refers to what the one before has stored, so that its folder outlives it.
+    """
+    with CheckpointManager(storage, keep_count, chunk_bytes=CHUNK_BYTES, references=references) as manager:
         for step in steps:
             manager.save(state_of(step), step, 0)
             manager.wait_pending()
