@@ -48,6 +48,10 @@ def run(
         float | None, typer.Option(help="Seconds between heartbeats [default: 5, or a sixth of a short lease].")
     ] = None,
     keep_count: Annotated[int, typer.Option(help="Checkpoints to keep.")] = _DEFAULTS.keep_count,
+    keep_every: Annotated[int, typer.Option(help="Keep one of every so many steps, too; 0: none for that.")] = 0,
+    keep_best: Annotated[
+        str, typer.Option(help="Keep the N best, too: METRIC:min:N or METRIC:max:N.", show_default=False)
+    ] = "",
     curve_keys: Annotated[
         str, typer.Option(help="A key folder: every socket speaks CURVE.", envvar="STRATA_CURVE_KEYS")
     ] = "",
@@ -78,6 +82,8 @@ def run(
         lease_s=lease_s,
         heartbeat_s=min(_DEFAULTS.heartbeat_s, lease_s / 6) if heartbeat_s is None else heartbeat_s,
         keep_count=keep_count,
+        keep_every=keep_every,
+        keep_best=keep_best,
         curve_keys=curve_keys,
     )
 

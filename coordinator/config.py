@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from strata_zmq.domain.names import check_name
+from strata_zmq.domain.retention import parse_best
 from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.protocol.messages import RetentionRule
 from strata_zmq.transport.endpoints import DEFAULT_BROADCAST_PORT, DEFAULT_CONTROL_PORT, parse_endpoint
 
 __all__ = ["CoordinatorConfig"]
 
 _JOB_NAME_MAX = 128
+_STEPS_MAX = 10**12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,10 @@ class CoordinatorConfig:
     lease_s: float = 30.0
     heartbeat_s: float = 5.0
     keep_count: int = 5
+    keep_every: int = 0
+    """One checkpoint of every so many steps stays; 0: none for that."""
+    keep_best: str = ""
+    """METRIC:min:N or METRIC:max:N; empty: none for that."""
     curve_keys: str = field(default_factory=lambda: os.environ.get("STRATA_CURVE_KEYS", ""))
     supervisor_token: str = field(default_factory=lambda: os.environ.get("STRATA_SUPERVISOR_TOKEN", ""), repr=False)
 
@@ -43,10 +50,15 @@ class CoordinatorConfig:
         self._fix_size()
         limits = dict.fromkeys(("initial_workers", "min_workers", "max_workers"), 1_000_000)
         # A storage writer registers with the list of what is kept, in one message.
-        for name, limit in {**limits, "keep_count": 1000}.items():
+        for name, least, limit in (
+            *((name, 1, limit) for name, limit in limits.items()),
+            ("keep_count", 1, 1000),
+            ("keep_every", 0, _STEPS_MAX),
+        ):
             value = getattr(self, name)
-            if not 1 <= value <= limit:
-                raise InvalidArgumentError(f"{name} is {value}: it takes 1 to {limit}")
+            if not least <= value <= limit:
+                raise InvalidArgumentError(f"{name} is {value}: it takes {least} to {limit}")
+        parse_best(self.keep_best)
         for name in ("initial_workers", "min_workers"):
             if (value := getattr(self, name)) > self.max_workers:
                 raise InvalidArgumentError(f"{name} is {value} and max_workers {self.max_workers}: nobody could begin")
@@ -66,6 +78,12 @@ class CoordinatorConfig:
             )
         for name, port in (("control", DEFAULT_CONTROL_PORT), ("broadcast", DEFAULT_BROADCAST_PORT)):
             object.__setattr__(self, name, parse_endpoint(getattr(self, name), field=name, default_port=port))
+
+    @property
+    def retention(self) -> RetentionRule:
+        """Which checkpoints HEAD keeps."""
+        metric, mode, count = parse_best(self.keep_best)
+        return RetentionRule(self.keep_count, self.keep_every, metric, mode, count)
 
     def _fix_size(self) -> None:
         if not self.fixed:

@@ -17,13 +17,15 @@ from pathlib import Path
 import zmq
 
 from strata_zmq.errors import StrataError
+from strata_zmq.failpoints import failpoint
 from strata_zmq.protocol.codec import encode
-from strata_zmq.protocol.messages import Broadcast, RetentionRule
+from strata_zmq.protocol.messages import Broadcast
 from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
 from strata_zmq.transport.endpoints import ipc_path
 from strata_zmq.transport.sockets import CONTROL, bind, open_socket, raise_file_limit
 
 from .config import CoordinatorConfig
+from .core import records
 from .core.core import Core
 from .core.world import CoreConfig, Effects
 from .folding import Folding
@@ -110,11 +112,14 @@ class Server:
     def _perform(self, effects: Effects) -> None:
         if effects.records:
             self._journal.append(effects.records, self._core.history)
+            _pass_places(effects.records)
         for note in effects.notes:
             log.warning("%s", note)
         self._messages.send_all(effects.outbox)
         for broadcast in effects.broadcasts:
             self._publish(broadcast)
+        if any(type(record) is records.RankArrived for record in effects.records):
+            failpoint("coordinator.told")
 
     def _publish(self, broadcast: Broadcast) -> None:
         tag = broadcast.__struct_config__.tag
@@ -135,7 +140,7 @@ class Server:
             join_window_s=config.join_window_s,
             hang_s=config.hang_s,
             evict_hung=config.evict_hung,
-            retention=RetentionRule(config.keep_count),
+            retention=config.retention,
             supervisor_token=config.supervisor_token,
             broadcast_endpoint=self.broadcast_endpoint,
             server_version=version("strata-zmq"),
@@ -150,6 +155,19 @@ class Server:
             self._gate.stop()
         self._context.destroy(linger=100)
         self._journal.close()
+
+
+def _pass_places(decided: list[records.Record]) -> None:
+    """Come by the places between a decision's being on disk and its being told."""
+    kinds = {type(record) for record in decided}
+    if records.CheckpointBegan in kinds:
+        failpoint("coordinator.begun")
+    if records.RankStaged in kinds:
+        failpoint("coordinator.staged")
+    if records.RankArrived in kinds:
+        failpoint("coordinator.arrived")
+    if records.CheckpointTaken in kinds:
+        failpoint("coordinator.taken")
 
 
 def serve(config: CoordinatorConfig, *, on_ready: Callable[[Server], None] | None = None) -> int:

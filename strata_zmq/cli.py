@@ -44,6 +44,22 @@ _Grace = Annotated[float, typer.Option(help="Seconds that workers get to end the
 _Progress = Annotated[
     Literal["auto", "live", "plain", "off"], typer.Option(help="auto: live on a terminal, plain lines elsewhere.")
 ]
+_Policy = Annotated[
+    str,
+    typer.Option(
+        help="When loops save: every-steps:N, every-seconds:T, adaptive:PERCENT or manual.",
+        show_default=False,
+        envvar="STRATA_CHECKPOINT_POLICY",
+    ),
+]
+_WhenBusy = Annotated[
+    str,
+    typer.Option(
+        help="What a save does while earlier ones hold all staging memory: block, skip or supersede.",
+        show_default=False,
+        envvar="STRATA_WHEN_BUSY",
+    ),
+]
 _Interval = Annotated[float, typer.Option(help="Seconds between plain lines.")]
 
 
@@ -97,6 +113,12 @@ def run(
         ),
     ] = None,
     keep: Annotated[int, typer.Option(help="Checkpoints to keep.")] = 5,
+    keep_every: Annotated[int, typer.Option(help="Keep one of every so many steps, too; 0: none for that.")] = 0,
+    keep_best: Annotated[
+        str, typer.Option(help="Keep the N best, too: METRIC:min:N or METRIC:max:N.", show_default=False)
+    ] = "",
+    policy: _Policy = "",
+    when_busy: _WhenBusy = "",
     job: Annotated[str, typer.Option(help="The job's name; by default the script's.", show_default=False)] = "",
     grace: _Grace = 10.0,
     lease: Annotated[float, typer.Option(help="Seconds of silence after which a worker counts as lost.")] = 3.0,
@@ -125,6 +147,10 @@ def run(
         job=job,
         lease_s=lease,
         keep_count=keep,
+        keep_every=keep_every,
+        keep_best=keep_best,
+        policy=policy,
+        when_busy=when_busy,
         progress=progress,
         progress_interval_s=progress_interval,
         limits=Limits(worker_restarts=max_restarts, grace_s=grace),
@@ -158,6 +184,8 @@ def agent(
         typer.Option(help="Where checkpoints go, the same storage on every host.", show_default=False),
     ] = None,
     job: Annotated[str, typer.Option(help="Refuse to work for any other job.", show_default=False)] = "",
+    policy: _Policy = "",
+    when_busy: _WhenBusy = "",
     grace: _Grace = 10.0,
     progress: _Progress = "auto",
     progress_interval: _Interval = 10.0,
@@ -181,6 +209,8 @@ def agent(
         run_dir=run_dir,
         checkpoint_path=checkpoint_path,
         job=job,
+        policy=policy,
+        when_busy=when_busy,
         progress=progress,
         progress_interval_s=progress_interval,
         limits=Limits(worker_restarts=max_restarts, grace_s=grace),

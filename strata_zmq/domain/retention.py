@@ -7,7 +7,7 @@ read whole and those that a save under way may refer to are among the survivors.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from strata_zmq.domain.manifest import CHECKPOINT_ID_MAX
 from strata_zmq.domain.names import check_name
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from strata_zmq.domain.manifest import HeadEntry
 
-__all__ = ["KEEP_COUNT_MAX", "KEEP_EVERY_MAX", "BestMode", "Retention", "reachable", "survivors"]
+__all__ = ["KEEP_COUNT_MAX", "KEEP_EVERY_MAX", "BestMode", "Retention", "parse_best", "reachable", "survivors"]
 
 KEEP_COUNT_MAX = 10_000
 """Checkpoints, for `keep_count` and `best_count` alike."""
@@ -56,6 +56,18 @@ class Retention:
             raise InvalidArgumentError(
                 f"best_metric is {self.best_metric!r} and best_count is {self.best_count}: give both or neither"
             )
+
+
+def parse_best(text: str) -> tuple[str, BestMode, int]:
+    """Return the metric, mode and count that METRIC:min:N or METRIC:max:N writes; ("", "min", 0) of the empty text."""
+    if not text:
+        return "", "min", 0
+    metric, _, rest = text.partition(":")
+    mode, _, count = rest.partition(":")
+    if not metric or mode not in get_args(BestMode) or not (count.isdecimal() and int(count)):
+        raise InvalidArgumentError(f"{ascii(text)[:80]} names no best checkpoints: give METRIC:min:N or METRIC:max:N")
+    rule = Retention(best_metric=metric, best_mode=cast("BestMode", mode), best_count=int(count))
+    return rule.best_metric, rule.best_mode, rule.best_count
 
 
 def survivors(

@@ -118,6 +118,8 @@ def test_a_second_coordinator_of_one_job_is_refused_and_the_first_serves_on(star
         (["--lease-s", "0.01"], "lease_s is 0.01"),
         (["--lease-s", "1", "--heartbeat-s", "0.8"], "a lease needs at least two heartbeats"),
         (["--keep-count", "0"], "keep_count is 0"),
+        (["--keep-every", "-1"], "keep_every is -1"),
+        (["--keep-best", "loss"], "METRIC:min:N"),
         (["--job", "two words"], "job 'two words'"),
         (["--job", "j" * 129], "the limit is 128"),
         (["--curve-keys", "/nowhere"], "cannot be read"),

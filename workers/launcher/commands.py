@@ -34,6 +34,7 @@ def _coordinator(endpoints: Endpoints, journal: Path, options: RunOptions) -> li
         *("--control", endpoints.control, "--broadcast", endpoints.broadcast, "--journal", str(journal)),
         *("--initial-workers", str(options.workers), "--min-workers", str(options.min_workers)),
         *("--lease-s", f"{options.lease_s:g}", "--keep-count", str(options.keep_count)),
+        *("--keep-every", str(options.keep_every), "--keep-best", options.keep_best),
         *("--ready-fd", Child.READY_FD),
     ]
 

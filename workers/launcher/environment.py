@@ -14,6 +14,7 @@ from .options import RunOptions
 
 __all__ = ["common_environment", "coordinator_environment", "supervisor_token", "worker_environment"]
 
+_GRACE_SHARE = 0.8
 _TOKEN = "STRATA_SUPERVISOR_TOKEN"  # noqa: S105 - the variable's name
 # Of another run around this one: its relay knows nothing of this one's coordinator.
 _OUTER = {_TOKEN, "STRATA_AGENT_URL"}
@@ -54,7 +55,13 @@ def worker_environment(
         "WORLD_SIZE": str(options.world_size or options.first_rank + options.workers),
         "LOCAL_WORLD_SIZE": str(options.workers),
         "STRATA_RESTARTS": str(restarts),
+        # Before SIGKILL comes, what is saved has to be durable and said so.
+        "STRATA_GRACE_S": f"{options.limits.grace_s * _GRACE_SHARE:g}",
     }
+    if options.policy:
+        env["STRATA_CHECKPOINT_POLICY"] = options.policy
+    if options.when_busy:
+        env["STRATA_WHEN_BUSY"] = options.when_busy
     if endpoints.agent:
         env["STRATA_AGENT_URL"] = endpoints.agent
     return env

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Literal
 
+from strata_zmq.domain.policy import parse_policy
+from strata_zmq.domain.retention import parse_best
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.transport.endpoints import parse_endpoint
 
@@ -21,6 +24,7 @@ __all__ = ["MAX_WORKERS", "Progress", "RunOptions"]
 
 MAX_WORKERS = 1024
 MAX_WRITERS = 64
+_WHEN_BUSY = ("block", "skip", "supersede")
 _JOB = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -49,6 +53,10 @@ class RunOptions:
     job: str = ""
     lease_s: float = 3.0
     keep_count: int = 5
+    keep_every: int = 0
+    keep_best: str = ""
+    policy: str = ""
+    when_busy: str = ""
     progress: Progress = "auto"
     progress_interval_s: float = 10.0
     limits: Limits = Limits()  # noqa: RUF009 - frozen
@@ -67,6 +75,12 @@ class RunOptions:
         _within("--port", self.port, 0, 65_534)
         _within("--grace", self.limits.grace_s, 0, 86_400)
         _within("--keep", self.keep_count, 1, 1000)
+        _within("--keep-every", self.keep_every, 0, 10**12)
+        _checked("--keep-best", parse_best, self.keep_best)
+        if self.policy:
+            _checked("--policy", parse_policy, self.policy)
+        if self.when_busy not in {"", *_WHEN_BUSY}:
+            raise InvalidArgumentError(f"--when-busy {self.when_busy!r}: give one of {', '.join(_WHEN_BUSY)}")
         _within("--lease", self.lease_s, 0.1, 86_400)
         _within("--progress-interval", self.progress_interval_s, 0.1, 86_400)
         _within("--first-rank", self.first_rank, 0, 1_000_000)
@@ -105,6 +119,13 @@ class RunOptions:
         if self.checkpoint_path is not None:
             return self.checkpoint_path
         return (self.run_dir or Path()) / "checkpoints"
+
+
+def _checked(option: str, parse: Callable[[str], object], text: str) -> None:
+    try:
+        parse(text)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{option}: {error}") from None
 
 
 def _within(option: str, value: float, low: float, high: float) -> None:
