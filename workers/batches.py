@@ -88,6 +88,9 @@ class Trainer(Protocol):
     def rollback(self) -> None:
         """Return to the state that was kept."""
 
+    def stepped(self) -> None:
+        """Take note of a commit point."""
+
     def checkpoint(self) -> None:
         """Save, as the ranks have agreed: every rank is asked behind the same commit point."""
 
@@ -187,6 +190,11 @@ class BatchStream:
         self._release()
         self._session.state = "IDLE"
         raise StopIteration
+
+    @property
+    def running(self) -> bool:
+        """Whether there is, as far as is known, another commit point to come."""
+        return self._remaining != 0
 
     def settle(self) -> bool:
         """Commit the batch in hand now instead of at the next turn; False if history does not stand at one of its own.
@@ -299,6 +307,7 @@ class BatchStream:
         self._handed_out = 0
         self._remaining = released.remaining.get(self._dataset_id, 0)
         self._trainer.remember()
+        self._trainer.stepped()
         self._obey(self._session.votes.count(released.reduced))
 
     def _obey(self, decision: Decision) -> None:

@@ -9,12 +9,13 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from .saving import Saving
 from .tracked import Tracked
 
 if TYPE_CHECKING:
     from strata_zmq.protocol.messages import Membership
 
-    from .operations import SessionState
+    from .session import WorkerSession
 
 __all__ = ["Hooks"]
 
@@ -25,7 +26,7 @@ class Hooked(Protocol):
     """What training code may override, and the session behind it."""
 
     @property
-    def session(self) -> SessionState:
+    def session(self) -> WorkerSession:
         """What the worker has adopted."""
 
     def on_membership(self, membership: Membership) -> None:
@@ -38,9 +39,12 @@ class Hooked(Protocol):
 class Hooks:
     """Tells one worker what its loop comes upon."""
 
-    def __init__(self, worker: Hooked, state: Tracked, leave: Callable[[], None], *, hands_over: bool) -> None:
+    def __init__(
+        self, worker: Hooked, state: Tracked, saves: Saving, leave: Callable[[], None], *, hands_over: bool
+    ) -> None:
         self._worker = worker
         self._state = state
+        self._saves = saves
         self._leave = leave
         self._hands_over = hands_over
         """Whether the training code brings ranks in line at all."""
@@ -77,12 +81,22 @@ class Hooks:
 
     def rollback(self) -> None:
         """Return to the state that was kept."""
+        self._saves.interrupted()
         self._state.rollback()
 
+    def stepped(self) -> None:
+        """Take note of a commit point."""
+        self._saves.stepped()
+
     def checkpoint(self) -> None:
-        """Have the worker save."""
-        if not self.saving:
-            self._worker.on_checkpoint_requested()
+        """Have the worker save; one that was told that it will be taken away leaves behind that."""
+        session = self._worker.session
+        self._saves.agreed(session.step)
+        if self.saving:
+            return
+        self._worker.on_checkpoint_requested()
+        if self._saves.preempted:
+            session.votes.draining = True
 
     def drain(self) -> None:
         """Have the worker leave the job."""

@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import json
 import os
+import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from strata_zmq.domain.manifest import check_metrics
 from strata_zmq.domain.names import check_metadata, check_not_negative
-from strata_zmq.errors import GenerationChangedError, HistoryChangedError, InvalidArgumentError, UnavailableError
+from strata_zmq.errors import GenerationChangedError, HistoryChangedError, InvalidArgumentError
 
 from .batches import BatchStream
 from .hooks import Hooks
+from .restoring import restore_tracked
+from .saving import Saving, given_up
 from .session import WorkerIdentity, WorkerSession
-from .shards import Shard, shards_from
-from .tracked import Tracked
+from .shard_view import ShardView
+from .tracked import Tracked, state_of
 
 if TYPE_CHECKING:
     from strata_zmq.checkpoint.handle import SaveHandle
+    from strata_zmq.domain.manifest import Kind
+    from strata_zmq.domain.policy import Policy
     from strata_zmq.feed import Loader
     from strata_zmq.feed.readers import ReaderDescription
     from strata_zmq.protocol.messages import Membership, Released
@@ -34,22 +39,6 @@ if TYPE_CHECKING:
     from .operations import Values
 
 __all__ = ["ShardView", "WorkerMixin"]
-
-_BEGINNING = json.dumps({"epoch": 0, "commit_index": 0, "datasets": {}}).encode()
-
-
-class ShardView:
-    """The shards that a worker owns in the current epoch. Every iteration asks anew and covers all of them."""
-
-    def __init__(self, session: WorkerSession, dataset_id: str) -> None:
-        self._session = session
-        self._dataset_id = dataset_id
-
-    def __iter__(self) -> Iterator[Shard]:
-        yield from shards_from(self._session.get_shards(self._dataset_id))
-
-    def __len__(self) -> int:
-        return len(self._session.get_shards(self._dataset_id).shards)
 
 
 class WorkerMixin:
@@ -62,12 +51,17 @@ class WorkerMixin:
     coordinator_url: str | None = None
     worker_id: str | None = None
     worker_metadata: Mapping[str, str] = {}
+    checkpoint_policy: Policy | str | None = None
+    """When loops over `batches` save by themselves, as `strata run --policy` takes it, which is the default."""
+    preemption_signals: tuple[int, ...] = (signal.SIGTERM, signal.SIGUSR1)
+    """Within a loop over `batches` these have all ranks save behind the next commit point, and this one leave."""
 
     __session: WorkerSession | None = None
     __tracked: Tracked | None = None
     __checkpoints: CheckpointClient | None = None
     __stream: BatchStream | None = None
     __hooks: Hooks | None = None
+    __saves: Saving | None = None
     __told: Mapping[str, Any] | None = None
     __drained: WorkerSession | None = None
     __loaders: dict[tuple[bytes, int], Loader] | None = None
@@ -141,10 +135,11 @@ class WorkerMixin:
             loader.close()
         try:
             if checkpoints is not None:
-                checkpoints.close()
+                checkpoints.close(self._saves().patience_s)
         finally:
             if session is not None:
                 session.close()
+            self._saves().listen_no_more()
 
     def __enter__(self) -> Self:
         return self.connect()
@@ -219,6 +214,7 @@ class WorkerMixin:
         hand when a loop is left early counts when the next loop or epoch begins.
         """
         self._leave_stream()
+        self._saves().listen(self.preemption_signals, lambda: self.__stream is not None and self.__stream.running)
         self.__stream = BatchStream(
             self.session,
             self._hooks(),
@@ -267,37 +263,67 @@ class WorkerMixin:
 
     # ---- checkpoints
 
-    def save_checkpoint(
-        self, step: int | None = None, epoch: int | None = None, *, metadata: Mapping[str, str] | None = None
+    def checkpoint(
+        self,
+        *,
+        model: Any = None,
+        optimizer: Any = None,
+        extra: Any = None,
+        step: int | None = None,
+        epoch: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> SaveHandle:
-        """Stage what `track` registered and stream it to the storage writers; training goes on at once.
+        """Stage these objects, or without any what `track` registered, and stream them to the storage writers.
+
+        Training goes on at once: `staged` and `durable` of the handle are futures, and a failure shows there and in the
+        log and does not stop training. Each object is a nested dict or list of arrays and plain values, or has
+        state_dict(). A model alone is recorded as MODEL_ONLY, an optimizer alone as OPTIMIZER_ONLY. `metrics` are
+        numbers by which a best checkpoint is kept and found; they have to be the same on all ranks.
 
         Every rank has to call it for the same step. A batch in hand is committed first, so that the saved model and the
         ledger in the checkpoint's manifest are one history; inside a loop over `batches` call it as the last thing, and
         with every_rank=True, so that no rank misses it. Outside a loop a new generation is agreed on first, with
-        `on_membership`. The handle tells when the checkpoint is durable, and what the call cost; a failure shows there
-        and in the log and does not stop training.
+        `on_membership`.
         """
+        given = {"model": model, "optimizer": optimizer, "extra": extra}
+        given = {name: value for name, value in given.items() if value is not None}
+        kinds: dict[tuple[str, ...], Kind] = {("model",): "MODEL_ONLY", ("optimizer",): "OPTIMIZER_ONLY"}
+        if not given:
+            return self.save_checkpoint(step, epoch, metadata=metadata, metrics=metrics)
+        return self._save(
+            lambda: {name: state_of(value) for name, value in given.items()},
+            step,
+            epoch,
+            kind=kinds.get(tuple(given), "FULL"),
+            metadata=metadata,
+            metrics=metrics,
+        )
+
+    def save_checkpoint(
+        self,
+        step: int | None = None,
+        epoch: int | None = None,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> SaveHandle:
+        """Save what `track` registered, as `checkpoint` does."""
         state = self._state()
-        texts = check_metadata("metadata", {} if metadata is None else metadata)
         if not state:
             raise InvalidArgumentError(
                 "save_checkpoint: nothing is tracked, so there is nothing to save; call track(model=..., "
                 "optimizer=...) first"
             )
-        session = self.session
-        settled = self._settled()
-        if self.__drained is not None:
-            return _given_up(session.step if step is None else step, session.epoch if epoch is None else epoch)
-        if not settled:
-            self._agree()
-        step = session.step if step is None else step
-        epoch = session.epoch if epoch is None else epoch
-        before, session.state = session.state, "CHECKPOINTING"
-        try:
-            return self._checkpoint_client().save(state.capture(), step=step, epoch=epoch, metadata=texts)
-        finally:
-            session.state = before
+        return self._save(state.capture, step, epoch, metadata=metadata, metrics=metrics)
+
+    @property
+    def slowdown_per_save_s(self) -> float | None:
+        """What a save has cost training, in seconds: its call, and what steps took longer while it was under way.
+
+        The median over the latest saves of this worker; None before the first has ended.
+        """
+        return self._saves().slowdown_s()
 
     async def save_async(
         self, step: int | None = None, epoch: int | None = None, *, metadata: Mapping[str, str] | None = None
@@ -306,47 +332,63 @@ class WorkerMixin:
         return await asyncio.to_thread(self.save_checkpoint, step, epoch, metadata=metadata)
 
     def restore_checkpoint(
-        self, path: str | os.PathLike[str] | None = None, checkpoint_id: str | None = None
+        self,
+        path: str | os.PathLike[str] | None = None,
+        checkpoint_id: str | None = None,
+        *,
+        step: str | int | None = None,
     ) -> str | None:
         """Load a committed checkpoint into what `track` registered; returns its id, or None when there is none yet.
 
         The data position goes back to the checkpoint's with it, or to the beginning where there is none, unless other
         members carry a later history: then their state is the one to take (see `on_membership`). `path` defaults to
-        STRATA_CHECKPOINT_PATH; without `checkpoint_id` it is the latest checkpoint that is whole.
+        STRATA_CHECKPOINT_PATH; without a `step` or `checkpoint_id` it is the latest checkpoint that is whole.
         """
-        from strata_zmq.checkpoint.manager import CheckpointManager
-
-        state = self._state()
-        if not state:
-            raise InvalidArgumentError(
-                "restore_checkpoint: nothing is tracked; call track(model=..., optimizer=...) first"
-            )
-        folder = path or os.environ.get("STRATA_CHECKPOINT_PATH")
-        if not folder:
-            raise InvalidArgumentError("restore_checkpoint: no path is given and STRATA_CHECKPOINT_PATH is not set")
-        session = self.session
-        self._hooks().restored = True
-        with CheckpointManager(folder) as manager:
-            known = manager.all_checkpoints()
-            if not known and checkpoint_id is None:
-                # A state that nothing was loaded into belongs to the beginning of history.
-                session.restore("beginning", _BEGINNING)
-                return None
-            world_size = next((one.world_size for one in known if one.checkpoint_id == checkpoint_id), 0)
-            rank = self.rank % (world_size or known[-1].world_size) if known else 0
-            state.load(manager.load(checkpoint_id, rank=rank))
-            report = manager.last_restore
-        if report is None:
-            return None
-        manifest = report.manifest
-        if manifest.ledger is not None:
-            session.restore(manifest.checkpoint_id, json.dumps(manifest.ledger).encode())
-        else:
-            # Saved without a coordinator: it belongs to no history, and training goes on from it all the same.
-            session.remembered = None
-        return manifest.checkpoint_id
+        if step is not None and checkpoint_id is not None:
+            raise InvalidArgumentError("restore_checkpoint: give a step or a checkpoint_id, not both")
+        return restore_tracked(self._state(), self._restoring, path, step if checkpoint_id is None else checkpoint_id)
 
     # ---- inside
+
+    def _save(
+        self,
+        capture: Callable[[], dict[str, Any]],
+        step: int | None,
+        epoch: int | None,
+        *,
+        metadata: Mapping[str, str] | None,
+        metrics: Mapping[str, float] | None,
+        kind: Kind = "FULL",
+    ) -> SaveHandle:
+        texts = check_metadata("metadata", {} if metadata is None else metadata)
+        numbers = check_metrics({} if metrics is None else metrics)
+        session, saves = self.session, self._saves()
+        settled = self._settled()
+        if self.__drained is not None:
+            return given_up(session.step if step is None else step, session.epoch if epoch is None else epoch)
+        if not settled:
+            self._agree()
+        before, session.state = session.state, "CHECKPOINTING"
+        try:
+            handle = self._checkpoint_client().save(
+                capture(),
+                step=session.step if step is None else step,
+                epoch=session.epoch if epoch is None else epoch,
+                metadata=texts,
+                metrics=numbers,
+                kind=kind,
+                # What is to be saved before the end is not what may be left out.
+                when_busy="block" if saves.preempted else None,
+            )
+            saves.began(handle, session.step)
+            return handle
+        finally:
+            session.state = before
+
+    def _restoring(self) -> WorkerSession:
+        session = self.session
+        self._hooks().restored = True
+        return session
 
     def _settled(self) -> bool:
         """Commit the batch in hand, for a save that follows."""
@@ -369,8 +411,14 @@ class WorkerMixin:
 
     def _leave_stream(self) -> None:
         stream, self.__stream = self.__stream, None
+        self._saves().interrupted()
         if stream is not None:
             stream.close()
+
+    def _saves(self) -> Saving:
+        if self.__saves is None:
+            self.__saves = Saving(self.checkpoint_policy)
+        return self.__saves
 
     def _state(self) -> Tracked:
         if self.__tracked is None:
@@ -394,6 +442,7 @@ class WorkerMixin:
             except BaseException:
                 session.close()
                 raise
+            session.votes.due = lambda: self._saves().due(session.step + 1)
             self.__session = session
             self.worker_id = identity.worker_id
             atexit.register(self.deregister)
@@ -413,7 +462,7 @@ class WorkerMixin:
     def _hooks(self) -> Hooks:
         if self.__hooks is None:
             hands_over = getattr(self.on_membership, "__func__", None) is not WorkerMixin.on_membership
-            self.__hooks = Hooks(self, self._state(), self._drain, hands_over=hands_over)
+            self.__hooks = Hooks(self, self._state(), self._saves(), self._drain, hands_over=hands_over)
         return self.__hooks
 
     def _drain(self) -> None:
@@ -443,14 +492,6 @@ class WorkerMixin:
         if self.__checkpoints is None:
             from .checkpoint_client import CheckpointClient
 
-            self.__checkpoints = CheckpointClient(self.session)
+            when_busy: Any = os.environ.get("STRATA_WHEN_BUSY") or "block"
+            self.__checkpoints = CheckpointClient(self.session, when_busy=when_busy)
         return self.__checkpoints
-
-
-def _given_up(step: int, epoch: int) -> SaveHandle:
-    """Return the handle of a save by a worker that has left."""
-    from strata_zmq.checkpoint.handle import SaveHandle
-
-    handle = SaveHandle(step, epoch)
-    handle.fail(UnavailableError(f"the checkpoint of step {step} is not saved by this worker: it was drained"))
-    return handle

@@ -13,7 +13,7 @@ import numpy as np
 
 from strata_zmq.errors import InvalidArgumentError
 
-__all__ = ["Tracked"]
+__all__ = ["Tracked", "state_of"]
 
 
 class Tracked:
@@ -38,11 +38,11 @@ class Tracked:
             self._objects[name] = value
             if self._memory is not None:
                 # Known from now on: a rollback takes it back to what it is here.
-                self._memory[name] = copy.deepcopy(_state_of(value))
+                self._memory[name] = copy.deepcopy(state_of(value))
 
     def capture(self) -> dict[str, Any]:
         """Return the state as a tree, by reference: whoever keeps it has to copy it first."""
-        return {name: _state_of(value) for name, value in self._objects.items()}
+        return {name: state_of(value) for name, value in self._objects.items()}
 
     def remember(self) -> None:
         """Copy the state into memory, as the one that `rollback` returns to."""
@@ -75,7 +75,8 @@ def _is_stateful(value: Any) -> bool:
     return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None))
 
 
-def _state_of(value: Any) -> Any:
+def state_of(value: Any) -> Any:
+    """Return what there is to save of a trackable object, by reference where it is an array or a tree of them."""
     return value.state_dict() if _is_stateful(value) else value
 
 

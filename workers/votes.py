@@ -9,7 +9,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from strata_zmq.protocol.fields import CHECKPOINT_VOTE, STOP_VOTE
@@ -44,6 +44,8 @@ class Votes:
         """Whether the ranks have agreed to stop."""
         self.draining = False
         """Whether this rank alone is to leave behind its next commit point."""
+        self.due: Callable[[], bool] = bool
+        """Asks whether this rank wants a save behind the next commit point, without having been commanded."""
 
     def take(self, command: str, number: int) -> None:
         """Take the command with this number; `dump_stacks` is carried out at once, on whichever thread this is."""
@@ -78,8 +80,8 @@ class Votes:
 
     def ballot(self) -> Values:
         """Return what an arrival at a commit point carries; every rank carries the same names."""
-        with self._lock:
-            return {name: ("any", float(command in self._wanted)) for command, name in _VOTED.items()}
+        wanted = self.wanted | ({"checkpoint"} if self.due() else set())
+        return {name: ("any", float(command in wanted)) for command, name in _VOTED.items()}
 
     def count(self, reduced: Mapping[str, float]) -> Decision:
         """Return what was decided at a commit point. It answers every command that came before, voted for or not; what
