@@ -22,6 +22,7 @@ from strata_zmq.checkpoint.reshard import split
 from strata_zmq.checkpoint.selecting import chosen, first_difference, match_into, names_of
 from strata_zmq.checkpoint.sharded import Sharded
 from strata_zmq.checkpoint.tree import rebuild
+from strata_zmq.checkpoint.verify import note_whole
 from strata_zmq.errors import CheckpointCorruptError, InvalidArgumentError, NotFoundError, ResourceExhaustedError
 
 if TYPE_CHECKING:
@@ -112,7 +113,10 @@ async def restore(store: CheckpointStore, entry: HeadEntry, wanted: Wanted | Non
 
 
 async def restore_choice(store: CheckpointStore, choice: Choice, wanted: Wanted | None = None) -> Restored:
-    """Load the checkpoint of choice; where another may stand in, damaged ones are skipped and listed in the report."""
+    """Load the checkpoint of choice; where another may stand in, damaged ones are skipped and listed in the report.
+
+    One of which every byte was read is noted in HEAD, as after a verification: retention keeps it.
+    """
     skipped: dict[str, str] = {}
     for _ in range(_ATTEMPTS):
         for entry in await choose(store, choice):
@@ -127,6 +131,8 @@ async def restore_choice(store: CheckpointStore, choice: Choice, wanted: Wanted 
                     break  # It was not damaged but retired while it was read: choose again from what there is now.
                 skipped[entry.checkpoint_id] = str(error)
                 continue
+            if found.report.whole:
+                await note_whole(store, entry.checkpoint_id)
             return replace(found, report=replace(found.report, skipped=tuple(skipped.items())))
         else:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())

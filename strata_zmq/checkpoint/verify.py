@@ -82,12 +82,12 @@ async def verify(
     objects += len({work.chunk.key for work in read} - set(damaged))
     complete = len(read) == len(chunks) and not damaged
     if complete:
-        await note_whole(store, entry)
+        await note_whole(store, entry.checkpoint_id)
     found = tuple(sorted(damaged.items()))
     return VerifyReport(entry.checkpoint_id, objects, len(read), good, found, complete=len(read) == len(chunks))
 
 
-async def note_whole(store: CheckpointStore, entry: HeadEntry) -> None:
+async def note_whole(store: CheckpointStore, checkpoint_id: str) -> None:
     """Have HEAD note that a checkpoint was read whole, unless it says so of a newer one.
 
     Where that cannot be written, by a reader without the right to, for example, nothing is lost but the note.
@@ -96,5 +96,5 @@ async def note_whole(store: CheckpointStore, entry: HeadEntry) -> None:
         head = await store.head()
         order = [one.checkpoint_id for one in head.retained]
         noted = order.index(head.verified) if head.verified in order else -1
-        if entry.checkpoint_id in order and order.index(entry.checkpoint_id) > noted:
-            await store.note_verified(entry.checkpoint_id)
+        if checkpoint_id in order and order.index(checkpoint_id) > noted:
+            await store.note_verified(checkpoint_id)

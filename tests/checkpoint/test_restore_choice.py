@@ -118,6 +118,31 @@ def test_an_array_that_is_filled_holds_the_checkpoint_that_stood_in(folder: Path
     assert mine.tolist() == [3] * 100
 
 
+def test_a_load_of_every_byte_is_noted_and_keeps_that_checkpoint(tmp_path: Path) -> None:
+    def noted() -> str:
+        return asyncio.run(CheckpointStore(LocalStorage(tmp_path)).head()).verified
+
+    with CheckpointManager(tmp_path, keep_count=1, chunk_bytes=4096) as manager:
+        first = manager.save({"x": np.ones(3), "y": np.ones(2000)}, 1, 0)
+        manager.wait_pending()
+        manager.load(names=["x"])
+        assert noted() == ""
+        manager.load()
+        assert noted() == first
+        manager.save({"x": np.ones(4)}, 2, 0)
+        manager.save({"x": np.ones(5)}, 3, 0)
+        manager.wait_pending()
+        assert [info.step for info in manager.all_checkpoints()] == [1, 3]
+        manager.load()
+        manager.save({"x": np.ones(6)}, 4, 0)
+        manager.wait_pending()
+        assert [info.step for info in manager.all_checkpoints()] == [3, 4]
+    write_checkpoint(tmp_path, [{"x": 1}, {"x": 1}], checkpoint_id="of-two", step=9)
+    with CheckpointManager(tmp_path) as manager:
+        manager.load("of-two", rank=1)
+        assert noted() != "of-two", "one rank's part says nothing of the other's"
+
+
 class Retiring(LocalStorage):
     """A folder in which the newest checkpoint is replaced by another at the first attempt to read its bytes."""
 
