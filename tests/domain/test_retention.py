@@ -119,7 +119,9 @@ def test_the_best_are_written_as_metric_mode_and_count(text: str, parsed: tuple[
     assert parse_best(text) == parsed
 
 
-@pytest.mark.parametrize("text", ["loss", "loss:min", "loss:low:3", ":min:3", "loss:min:0", "loss:min:x", "loss:min:-1"])
+@pytest.mark.parametrize(
+    "text", ["loss", "loss:min", "loss:low:3", ":min:3", "loss:min:0", "loss:min:x", "loss:min:-1"]
+)
 def test_what_names_no_best_is_refused_with_the_way_to_write_it(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="METRIC:min:N or METRIC:max:N"):
         parse_best(text)
