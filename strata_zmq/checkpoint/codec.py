@@ -17,7 +17,7 @@ from strata_zmq.errors import CheckpointCorruptError, InvalidArgumentError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["COMPRESSIONS", "Codec", "Compression", "decompress"]
+__all__ = ["COMPRESSIONS", "Codec", "Compression", "decompress", "decompress_into"]
 
 Compression = Literal["zstd", "auto"]
 """`auto` compresses where the storage takes less than half of what the compressor gives."""
@@ -101,15 +101,29 @@ def decompress(codec: CodecName, data: bytes | bytearray | memoryview, nbytes: i
     """Return the `nbytes` that `codec` made `data` of; CheckpointCorruptError, which calls it `name`, if it cannot."""
     if not codec:
         return bytes(data)
+    into = bytearray(nbytes)
+    decompress_into(data, memoryview(into), name)
+    return bytes(into)
+
+
+def decompress_into(data: bytes | bytearray | memoryview, into: memoryview, name: str) -> None:
+    """Fill `into` with what zstd made `data` of; CheckpointCorruptError, which calls it `name`, if it does not fit."""
     zstd = _zstandard("a compressed checkpoint")
+    done = 0
     try:
-        # Bounded: what the data claims for itself is not believed.
-        found: bytes = zstd.ZstdDecompressor().decompress(data, max_output_size=nbytes, allow_extra_data=False)
+        # In pieces: a frame says itself how much it holds, and a damaged one would have that much memory allocated.
+        with zstd.ZstdDecompressor().stream_reader(data) as reader:
+            while done < len(into):
+                count = reader.readinto(into[done:])
+                if not count:
+                    break
+                done += count
+            more = bool(reader.read(1))
     except zstd.ZstdError as error:
         raise CheckpointCorruptError(f"{name} cannot be decompressed ({error}): cut off or damaged") from None
-    if len(found) != nbytes:
-        raise CheckpointCorruptError(f"{name} holds {len(found)} bytes once decompressed, its index says {nbytes}")
-    return found
+    if done < len(into) or more:
+        found = "more" if more else str(done)
+        raise CheckpointCorruptError(f"{name} holds {found} bytes once decompressed, its index says {len(into)}")
 
 
 def _zstandard(what: str) -> Any:

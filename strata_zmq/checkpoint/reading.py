@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from blake3 import blake3
 
+from strata_zmq.checkpoint.codec import decompress_into
 from strata_zmq.errors import CheckpointCorruptError, InvalidArgumentError, NotFoundError
 from strata_zmq.failpoints import failpoint
 
@@ -328,7 +329,10 @@ class _Engine:
                 f"{where} ends {chunk.stored_bytes - len(stored)} bytes before the end of its chunk at "
                 f"{chunk.offset} ({chunk.stored_bytes} bytes): cut off"
             )
-        data = _unpacked(chunk, stored, spare, where) if chunk.codec else stored
+        data = stored
+        if chunk.codec:
+            decompress_into(stored.data, spare.data, f"{where} from {chunk.offset} on")
+            data = spare
         found = blake3(data.data).hexdigest()
         if found != chunk.digest:
             raise CheckpointCorruptError(
@@ -336,26 +340,3 @@ class _Engine:
                 f"{chunk.digest[:16]}: damaged"
             )
         return data
-
-
-def _unpacked(chunk: ChunkRecord, stored: NDArray[np.uint8], spare: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-    try:
-        import zstandard
-    except ImportError:
-        raise InvalidArgumentError(
-            f"{where} is compressed and zstandard is not installed: install strata-zmq[zstd]"
-        ) from None
-    done = 0
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(stored.data) as reader:
-            while done < len(spare):
-                count = reader.readinto(spare[done:].data)
-                if not count:
-                    break
-                done += count
-            longer = bool(reader.read(1))
-    except zstandard.ZstdError as error:
-        raise CheckpointCorruptError(f"{where} cannot be unpacked from {chunk.offset} on: {error}") from None
-    if done < chunk.nbytes or longer:
-        raise CheckpointCorruptError(f"{where} does not unpack to the {chunk.nbytes} bytes of its chunk: damaged")
-    return spare

@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 from storedkit import Way, loaded_bytes, write_checkpoint
 
 from strata_zmq import CheckpointManager
+from strata_zmq.checkpoint.codec import decompress
 from strata_zmq.errors import CheckpointCorruptError, InvalidArgumentError, NotFoundError
 
 arrays = hnp.arrays(
@@ -183,6 +184,12 @@ def test_compressed_bytes_that_lie_about_themselves_are_damage(tmp_path: Path) -
                 # A few bits of a frame say nothing about its content.
                 with contextlib.suppress(CheckpointCorruptError):
                     assert manager.load("one")["w"].tobytes() == bytes(800_000)
+
+
+def test_a_frame_that_claims_to_hold_more_than_any_memory_is_damage() -> None:
+    claims = b"\x28\xb5\x2f\xfd" + b"\xe0" + (2**62).to_bytes(8, "little") + b"\x01\x00\x00"
+    with pytest.raises(CheckpointCorruptError, match="the chunk"):
+        decompress("zstd", claims, 4096, "the chunk")
 
 
 MEMORY = """
