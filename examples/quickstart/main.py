@@ -72,6 +72,9 @@ def summarise(
     bound = sum(change["lower_bound"] for change in first["rebalances"])
     waits_ms = np.concatenate([report["barrier_waits_s"] for report in reports]) * 1000
     stalls_ms = np.concatenate([report["stalls_s"] for report in reports]) * 1000
+    slowdowns_ms = [
+        report["slowdown_per_save_s"] * 1000 for report in reports if report["slowdown_per_save_s"] is not None
+    ]
     rows = [
         ("test accuracy, in the job", f"{first['accuracy']:.4%}", True),
         (
@@ -98,6 +101,11 @@ def summarise(
         ("shards moved, against the lower bound", f"{moved} of {bound}", moved == bound),
         ("checkpoints committed and kept", f"{len(first['committed'])}", bool(first["committed"])),
         ("training stall per save, median / max", f"{np.median(stalls_ms):.1f} / {stalls_ms.max():.1f} ms", True),
+        (
+            "slowdown per save, until durable, median over ranks",
+            f"{np.median(slowdowns_ms):.1f} ms" if slowdowns_ms else "not measured",
+            bool(slowdowns_ms),
+        ),
         (
             "barrier wait, p50 / p99",
             f"{np.percentile(waits_ms, 50):.2f} / {np.percentile(waits_ms, 99):.2f} ms over {waits_ms.size} waits",

@@ -95,6 +95,7 @@ class Trainer(WorkerMixin):
             "parameters": hashlib.sha256(b"".join(array.tobytes() for array in self.parameters.values())).hexdigest(),
             "barrier_waits_s": self.barrier_waits_s,
             "stalls_s": [save.stall_s for save in self.saves],
+            "slowdown_per_save_s": self.slowdown_per_save_s,
             "checkpoints": [save.checkpoint_id for save in self.saves if save.error is None],
         }
         if self.rank == 0:

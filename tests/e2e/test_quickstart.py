@@ -27,6 +27,7 @@ def test_the_quickstart_keeps_every_promise_of_its_summary() -> None:
         "shards moved, against the lower bound",
         "checkpoints committed and kept",
         "training stall per save",
+        "slowdown per save",
         "barrier wait, p50 / p99",
     ):
         assert any(line.strip().startswith("ok") and promise in line for line in summary.splitlines()), (promise, told)
