@@ -7,6 +7,7 @@ measured" (None) when anything it needs is absent: a limit, a peer, a p99, enoug
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -88,18 +89,24 @@ class ToLimit:
 
 @dataclass(frozen=True, slots=True)
 class ToPeer:
-    """Subject / the named peer's median reaches `bound`."""
+    """Subject / the named peer reaches `bound`: the ratio of the medians, or with `paired` the median of the ratios
+    round by round.
+    """
 
     peer: str
     bound: float
     text: str
+    paired: bool = False
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Return whether the ratio to the peer reaches the bound."""
         peer = evidence.peers.get(self.peer)
         if peer is None:
             return Verdict(None, f"its peer {self.peer} is absent")
-        value = _quotient(evidence.subject.figure.median, peer.figure.median)
+        if self.paired:
+            value = _paired(evidence.subject.figure, peer.figure)
+        else:
+            value = _quotient(evidence.subject.figure.median, peer.figure.median)
         return _compare(value, self.bound, evidence.better, self.text, f"ratio to {self.peer}")
 
 
@@ -170,6 +177,12 @@ def _pick(found: Figure, statistic: Statistic, better: Better) -> float | None:
     if statistic == "p99":
         return found.p99
     return found.high if better == "higher" else found.low
+
+
+def _paired(subject: Figure, peer: Figure) -> float | None:
+    if not all(value > 0 for value in peer.values):
+        return None
+    return median(mine / theirs for mine, theirs in zip(subject.values, peer.values, strict=True))
 
 
 def _quotient(value: float | None, base: float | None) -> float | None:

@@ -21,7 +21,7 @@ from strata_zmq.errors import DeadlineExceededError, PeerLostError
 from .model import Absent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["PEERS_VARIABLE", "PeerProcess", "peer_process", "peers_folder"]
 
@@ -90,12 +90,20 @@ class PeerProcess:
 
 
 @contextmanager
-def peer_process(module: str, **options: object) -> Iterator[PeerProcess]:
+def peer_process(
+    module: str,
+    *,
+    interpreter: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    **options: object,
+) -> Iterator[PeerProcess]:
     """Start `peers/<module>.py` in the peers' interpreter and yield it, ready; ends it on the way out.
 
-    `options` go to its constructor. Raises Absent where the environment or the peer's package is missing.
+    `options` go to its constructor, `environment` is added to this process's. Raises Absent where the environment or
+    the peer's package is missing. With an `interpreter` it is that one's, and `module` any that it can import: so a
+    subject is asked as its peers are.
     """
-    python = peers_folder() / "bin" / "python"
+    python = Path(interpreter) if interpreter is not None else peers_folder() / "bin" / "python"
     if not python.exists():
         raise Absent("not installed: scripts/install_peers makes the peers' environment")
     with tempfile.TemporaryDirectory(prefix="strata-peer-") as folder:
@@ -106,7 +114,7 @@ def peer_process(module: str, **options: object) -> Iterator[PeerProcess]:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "PYTHONSAFEPATH": ""},
+                env={**os.environ, **(environment or {}), "PYTHONSAFEPATH": ""},
             )
         try:
             peer = PeerProcess(module, process, stderr)

@@ -1,4 +1,4 @@
-"""torch.save and torch's distributed checkpoint (DCP), both until the bytes are on disk."""
+"""torch.save and torch's distributed checkpoint (DCP), until the bytes are on disk; and DCP's async_save in a loop."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import os
 import shutil
 from pathlib import Path
 from time import perf_counter, process_time
+from typing import TYPE_CHECKING
 
 import torch
 from torch.distributed import checkpoint
+from training_loop import slowdown
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["Peer"]
 
@@ -21,6 +26,7 @@ class Peer:
 
     def __init__(self, folder: str, state_bytes: int, tensors: int) -> None:
         self._target = Path(folder) / f"torch-{os.getpid()}"
+        self._saving: Future[object] | None = None
         elements = state_bytes // tensors // 4
         self._state = {f"layer.{place}": torch.rand(elements) for place in range(tensors)}
 
@@ -46,6 +52,28 @@ class Peer:
         spent = {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
         shutil.rmtree(self._target)
         return spent
+
+    def training(self, steps: int, saves: int) -> dict[str, float]:
+        """A training loop without saves and with async_save, which has one save under way at a time."""
+
+        def settled() -> None:
+            if self._saving is not None:
+                self._saving.result()
+                self._saving = None
+
+        def save() -> None:
+            settled()
+            self._change()
+            target = self._target / str(len(list(self._target.iterdir())))
+            writer = checkpoint.FileSystemWriter(target, sync_files=True)
+            self._saving = checkpoint.async_save(self._state, storage_writer=writer, no_dist=True)
+
+        self._target.mkdir()
+        try:
+            found: dict[str, float] = slowdown(steps, saves, save, settled)
+        finally:
+            shutil.rmtree(self._target)
+        return found
 
     def _change(self) -> None:
         for tensor in self._state.values():

@@ -176,9 +176,22 @@ def test_an_error_reply_is_raised_and_another_kind_refused() -> None:
         checked(encode(HeartbeatAck()), Welcome)
 
 
+COMPARED_WITH_PEERS_ALONE = {"checkpoint_s3", "checkpoint_training"}
+
+
 @pytest.mark.parametrize(
     ("suite", "cases"),
-    [("coordinator", 7), ("history", 2), ("barrier", 4), ("checkpoint", 2), ("feed", 1), ("sharding", 4)],
+    [
+        ("coordinator", 7),
+        ("history", 2),
+        ("barrier", 4),
+        ("checkpoint", 4),
+        ("checkpoint_restore", 4),
+        ("checkpoint_s3", 6),
+        ("checkpoint_training", 2),
+        ("feed", 1),
+        ("sharding", 4),
+    ],
 )
 def test_every_suite_runs_end_to_end_without_any_peer_installed(tmp_path: Path, suite: str, cases: int) -> None:
     environment = {**os.environ, "STRATA_BENCH_PEERS": str(tmp_path / "none"), "CHECKPOINT_SIZE_MB": "16"}
@@ -187,6 +200,8 @@ def test_every_suite_runs_end_to_end_without_any_peer_installed(tmp_path: Path, 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     rows = json.loads((tmp_path / "f.json").read_text())["rows"]
     assert len(rows) == cases
-    assert all(row["median"] > 0 and row["limit"]["median"] > 0 for row in rows)
+    # What a save adds to a loop is a difference of two times, and a few steps of it can come out on either side.
+    assert all(row["median"] > 0 or suite == "checkpoint_training" for row in rows)
+    assert all(row["limit"]["median"] > 0 for row in rows if suite not in COMPARED_WITH_PEERS_ALONE)
     timed = [row for row in rows if row["floor_id"] not in {None, "sharding.moves"}]
     assert all(row["met"] is None for row in timed), "one round is not enough to judge a duration"
