@@ -8,7 +8,6 @@ a writer, who finishes the save if this process ends.
 from __future__ import annotations
 
 import logging
-import random
 import re
 import threading
 import time
@@ -21,16 +20,17 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 from strata_zmq.checkpoint.arena import Arena, ArenaPool
 from strata_zmq.checkpoint.chunks import CHUNK_BYTES
 from strata_zmq.checkpoint.handle import SaveHandle
+from strata_zmq.checkpoint.references import Parent, candidates, refs_of
 from strata_zmq.checkpoint.snapshot import Snapshot, take_snapshot
 from strata_zmq.domain.manifest import Kind, check_metrics
 from strata_zmq.domain.manifest_format import encode_rank_index
 from strata_zmq.domain.names import check_metadata, check_not_negative
 from strata_zmq.errors import (
+    CheckpointCorruptError,
     DeadlineExceededError,
-    DurabilityError,
     InvalidArgumentError,
+    NotFoundError,
     ResourceExhaustedError,
-    StaleGenerationError,
     StrataError,
     SupersededError,
     UnavailableError,
@@ -38,7 +38,8 @@ from strata_zmq.errors import (
 from strata_zmq.failpoints import failpoint
 from strata_zmq.protocol import messages as wire
 
-from .last_will import encode_will, refs_of
+from .attempts import Attempts
+from .last_will import encode_will
 from .upload import Delivered, Upload, WriterLinks
 from .writer_link import Parcel, Will
 
@@ -61,11 +62,6 @@ _STEP_MAX = 2**62
 _ABOUT = re.compile(r"^checkpoint (of step \d+|'[^']*' is given up): ")
 _ANSWER_POLL_S = 0.5
 _FAREWELL_S = 2.0
-_ATTEMPTS_MAX = 4
-_BACK_OFF_S = 0.1
-_BACK_OFF_MAX_S = 10.0
-_FINAL = (DurabilityError, DeadlineExceededError, ResourceExhaustedError, StaleGenerationError)
-"""What trying again at once does not mend, although the same call may succeed one day."""
 
 
 class Registered(Protocol):
@@ -116,11 +112,13 @@ class CheckpointClient:
         self._timeout_s = timeout_s
         self._when_busy = _checked(when_busy)
         self._pool = ArenaPool(arenas)
-        self._random = random.Random()  # noqa: S311 - spreads retries, no secret
+        self._attempts = Attempts()
         self._links = WriterLinks(session.identity.worker_id, share_memory=share_memory)
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._carried: SaveHandle | None = None
+        self._parent: Parent | None = None
+        """This rank's part of the last checkpoint that was committed, unless its bytes have given reason for doubt."""
         self._closing = False
         self._cancel = False
         self._thread = threading.Thread(target=self._run, name="strata-checkpoint-stream", daemon=True)
@@ -341,7 +339,7 @@ class CheckpointClient:
                     raise failed from None
             else:
                 return
-            wait_s = min(_BACK_OFF_S * 2 ** (handle.attempts - 1), _BACK_OFF_MAX_S) * self._random.uniform(0.5, 1.0)
+            wait_s = self._attempts.wait_s(handle.attempts)
             log.warning("the checkpoint of step %d is tried again in %.1f s: %s", handle.step, wait_s, failed)
             handle.retry(failed)
             with self._changed:
@@ -350,9 +348,8 @@ class CheckpointClient:
 
     def _may_try_again(self, job: _Job, error: StrataError) -> bool:
         """Say whether another attempt may help: the bytes are still there, and what failed was bringing them."""
-        if self._cancel or job.released or not job.streaming or job.handle.attempts >= _ATTEMPTS_MAX:
-            return False
-        return error.retryable and not isinstance(error, _FINAL)
+        there = job.streaming and not job.released and not self._cancel
+        return there and self._attempts.may_help(job.handle.attempts, error)
 
     def _save(self, job: _Job, deadline: float) -> None:
         handle, snapshot = job.handle, job.snapshot
@@ -372,16 +369,18 @@ class CheckpointClient:
             will=_will(snapshot, opened, job.begin.generation),
             on_willed=lambda writer_id: self._tell_staged(opened.checkpoint_id, writer_id),
         )
+        parent = self._parent if self._parent is not None and self._parent.checkpoint_id == opened.parent else None
+        wanted = candidates(snapshot.layout, snapshot.leaves, parent)
         whole = False
         try:
             found = upload.deliver(
                 [
-                    Parcel("chunk", number, snapshot.chunk(number), piece.offset)
+                    Parcel("chunk", number, snapshot.chunk(number), piece.offset, wanted[number])
                     for number, piece in enumerate(snapshot.layout.slices)
                 ]
             )
-            index = memoryview(encode_rank_index(snapshot.index(opened.rank, [one.record for one in found])))
-            (stored,) = upload.deliver([Parcel("index", 0, index, None)])
+            index = snapshot.index(opened.rank, [one.record for one in found])
+            (stored,) = upload.deliver([Parcel("index", 0, memoryview(encode_rank_index(index)), None)])
             whole = True
         finally:
             # Until the coordinator knows of it, the index is of use to nobody but the one who has the will.
@@ -397,20 +396,26 @@ class CheckpointClient:
                     index_key=stored.record.key,
                     digest=stored.record.digest,
                     size_bytes=snapshot.nbytes,
-                    refs=refs_of(opened.checkpoint_id, [one.record for one in found]),
+                    refs=list(refs_of(opened.checkpoint_id, index.chunks)),
                     written_bytes=handle.written_bytes,
                     generation=job.begin.generation,
                 ),
                 deadline,
             )
+        except (NotFoundError, CheckpointCorruptError):
+            # What was referred to may have gone, or be damaged: the next save refers to nothing.
+            self._parent = None
+            raise
         finally:
             upload.drop_will()
+        referred = {number for number, one in enumerate(found) if one.referred}
+        self._parent = Parent.of(opened.checkpoint_id, index, referred, parent)
         failpoint("save.answered")
 
     def _tell_staged(self, checkpoint_id: str, writer_id: str) -> None:
         """Tell the coordinator who could finish this save; the save itself waits for nothing."""
         told = self._session.client.submit(wire.CheckpointStaged(checkpoint_id=checkpoint_id, writer_id=writer_id))
-        told.add_done_callback(lambda done: _log_refusal(done, checkpoint_id))
+        told.add_done_callback(lambda done: _log_staged(done, checkpoint_id, writer_id))
 
     def _ask(self, request: wire.Request, deadline: float) -> Any:
         """Send a request to the coordinator and wait for its answer."""
@@ -486,6 +491,8 @@ def _checked(policy: WhenBusy) -> WhenBusy:
     return policy
 
 
-def _log_refusal(done: Future[Any], checkpoint_id: str) -> None:
-    if not done.cancelled() and done.exception() is not None:
-        log.debug("nobody will finish %s for this worker: %s", checkpoint_id, done.exception())
+def _log_staged(done: Future[Any], checkpoint_id: str, writer_id: str) -> None:
+    if done.cancelled() or done.exception() is not None:
+        log.debug("nobody will finish %s for this worker", checkpoint_id)
+    else:
+        log.debug("writer %s would finish %s for this worker", writer_id, checkpoint_id)

@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from strata_zmq.checkpoint.arena import read_epoch, read_header
 from strata_zmq.checkpoint.packs import Piece
+from strata_zmq.checkpoint.references import folder_of, refs_of
 from strata_zmq.domain.manifest import ChunkRecord, Codec, RankIndex
 from strata_zmq.domain.manifest_format import decode_rank_index, encode_rank_index
 from strata_zmq.errors import (
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from strata_zmq.feed.segment import MemfdSegment
     from strata_zmq.protocol import stream
 
-__all__ = ["Executor", "codec_of", "encode_will", "refs_of", "unchanged"]
+__all__ = ["Executor", "codec_of", "encode_will", "unchanged"]
 
 log = logging.getLogger("strata.writer")
 
@@ -55,11 +56,6 @@ _NO_DIGEST = "0" * 64
 def encode_will(index: Callable[[Sequence[ChunkRecord]], RankIndex], places: Sequence[tuple[int, int]]) -> bytes:
     """Return a will. `index` makes a rank's index of its chunks, `places` are their (offset, size) in the segment."""
     return encode_rank_index(index([ChunkRecord("", _NO_DIGEST, nbytes, offset) for offset, nbytes in places]))
-
-
-def refs_of(checkpoint_id: str, chunks: Sequence[ChunkRecord]) -> list[str]:
-    """Return the other checkpoints in whose folders some of the chunks lie."""
-    return sorted({chunk.key.split("/")[-3] for chunk in chunks} - {checkpoint_id})
 
 
 def codec_of(name: str) -> Codec:
@@ -279,13 +275,13 @@ class Executor:
         else:
             key, digest = stored.index
             records = decode_rank_index(await self._store.storage.get(key), key).chunks
-        own = [one for one in records if one.key.split("/")[-3] == request.checkpoint_id]
+        own = [one for one in records if folder_of(one.key) == request.checkpoint_id]
         return wire.CheckpointArrive(
             checkpoint_id=request.checkpoint_id,
             index_key=key,
             digest=digest,
             size_bytes=will.draft.nbytes,
-            refs=refs_of(request.checkpoint_id, records),
+            refs=list(refs_of(request.checkpoint_id, records)),
             written_bytes=sum(one.stored_bytes for one in own),
             worker_id=will.worker_id,
             rank=request.rank,

@@ -354,6 +354,11 @@ class Checkpoints:
 
     def _open(self, checkpoint_id: str) -> OpenCheckpoint:
         opened = self._world.history.open_checkpoints.get(checkpoint_id)
+        if opened is None and checkpoint_id in self._world.history.superseded:
+            raise SupersededError(
+                f"checkpoint_id {checkpoint_id!r} was given up by a rank that was still busy with earlier ones: save a "
+                "later step"
+            )
         if opened is None:
             known = ", ".join(self._world.history.open_checkpoints) or "none"
             raise NotFoundError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -26,6 +27,7 @@ class Cluster:
         self.store = store
         self.folder = Path(tempfile.mkdtemp(prefix="strata-test-"))
         self.writers: dict[str, Served] = {}
+        self.environ = dict(os.environ)
         self._processes: list[Served] = []
         self._sessions: list[WorkerSession] = []
         self._clients: list[CheckpointClient] = []
