@@ -1,17 +1,19 @@
 """Arrays of any library as host memory, and back: one array at a time, bit by bit; knows no tree and no storage.
 
-NumPy is always understood. PyTorch is understood when the program has already imported it: saving never imports it.
+NumPy is always understood, and what offers `__array__` or DLPack on the CPU. PyTorch is understood when the program has
+already imported it: saving never imports it.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from strata_zmq.checkpoint.sharded import Sharded
 from strata_zmq.domain.manifest import tensor_dtype
 from strata_zmq.errors import InvalidArgumentError
 
@@ -51,6 +53,9 @@ _TORCH_BITS = {
 }
 
 
+_DLPACK_CPU = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One array that is to be saved. `read` gives its present content in host memory, any strides, dtype and shape as
@@ -81,6 +86,8 @@ def as_leaf(path: str, value: object) -> Leaf | None:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         return _torch_leaf(path, value, torch)
+    if isinstance(value, Sharded):
+        return _sharded_leaf(path, value)
     if isinstance(value, np.generic):
         return _numpy_leaf(path, np.asarray(value), "scalar")
     if isinstance(value, np.ndarray):
@@ -100,6 +107,8 @@ def as_leaf(path: str, value: object) -> Leaf | None:
                 f"{path} is a {type(value).__name__} whose __array__ failed ({error}): convert it to a NumPy array"
             ) from error
         return _numpy_leaf(path, np.asarray(array), "numpy")
+    if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+        return _dlpack_leaf(path, value)
     return None
 
 
@@ -161,6 +170,59 @@ def _device_leaf(path: str, value: Any) -> Leaf:
     )
 
 
+def _dlpack_leaf(path: str, value: Any) -> Leaf:
+    """Return an array that offers nothing but DLPack, on the CPU."""
+    device = value.__dlpack_device__()[0]
+    if int(device) != _DLPACK_CPU:
+        raise InvalidArgumentError(
+            f"{path} is a {type(value).__name__} on a device that DLPack calls {int(device)}: save a copy on the host"
+        )
+    try:
+        array = np.from_dlpack(value)
+    except Exception as error:
+        raise InvalidArgumentError(
+            f"{path} is a {type(value).__name__} whose DLPack failed ({error}): convert it to a NumPy array"
+        ) from error
+    return _numpy_leaf(path, array, "numpy")
+
+
+def _sharded_leaf(path: str, value: Sharded) -> Leaf:
+    leaf = as_leaf(path, value.array)
+    if leaf is None or isinstance(value.array, Sharded):
+        raise InvalidArgumentError(f"{path} is Sharded of a {type(value.array).__name__}: give it an array")
+    if leaf.global_shape is not None:
+        raise InvalidArgumentError(
+            f"{path} is Sharded of a distributed tensor, which knows its place: save it as it is"
+        )
+    return replace(leaf, global_shape=value.global_shape, global_offsets=value.offsets)
+
+
+def _distributed_leaf(path: str, tensor: Any, torch: Any) -> Leaf:
+    """Return this rank's part of a DTensor, with its place in the whole."""
+    leaf = _torch_leaf(path, tensor.to_local(), torch)
+    whole = tuple(map(int, tensor.shape))
+    coordinate = tensor.device_mesh.get_coordinate()
+    if coordinate is None or any(place.is_partial() for place in tensor.placements):
+        raise InvalidArgumentError(
+            f"{path} is a distributed tensor that is partial, or on a mesh without this rank: redistribute it first"
+        )
+    offsets, shape = [0] * len(whole), list(whole)
+    for at, place, count in zip(coordinate, tensor.placements, tensor.device_mesh.shape, strict=True):
+        if place.is_shard():
+            # As torch.chunk cuts: equal parts, the last ones shorter or empty.
+            length = shape[place.dim]
+            part = -(-length // count)
+            begin = min(at * part, length)
+            offsets[place.dim] += begin
+            shape[place.dim] = min(part, length - begin)
+    if leaf.shape != tuple(shape):
+        raise InvalidArgumentError(
+            f"{path} is a distributed tensor whose part has the shape {leaf.shape} where {tuple(shape)} was expected: "
+            "save Sharded(its .to_local(), global_shape, offsets)"
+        )
+    return leaf if leaf.shape == whole else replace(leaf, global_shape=whole, global_offsets=tuple(offsets))
+
+
 def _torch_leaf(path: str, tensor: Any, torch: Any) -> Leaf:
     name = str(tensor.dtype).removeprefix("torch.")
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
@@ -168,7 +230,7 @@ def _torch_leaf(path: str, tensor: Any, torch: Any) -> Leaf:
             f"{path} is a torch tensor that is sparse, quantised or without data: save its dense parts instead"
         )
     if hasattr(tensor, "full_tensor"):
-        raise InvalidArgumentError(f"{path} is a distributed tensor: save its .to_local() on every rank")
+        return _distributed_leaf(path, tensor, torch)
     if name not in _TORCH_PLAIN and name not in _TORCH_BITS:
         raise InvalidArgumentError(f"{path} is a torch tensor of {name}, which is not stored: save a .view() of it")
 

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from strata_zmq import CheckpointManager
+from strata_zmq.checkpoint.sharded import Sharded
+from strata_zmq.checkpoint.tree import flatten
 from strata_zmq.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -224,3 +226,44 @@ def test_what_cannot_come_back_is_refused_with_its_place(
         manager.save({"m": [0, value]}, step=1, epoch=0)
     manager.wait_pending()
     assert manager.latest() == before
+
+
+class OnlyDLPack:
+    """An array of a library that offers DLPack and nothing else."""
+
+    def __init__(self, array: np.ndarray[Any, Any], device: int = 1) -> None:
+        self._array = array
+        self._device = device
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._device, 0
+
+
+def test_an_array_that_offers_only_dlpack_is_saved_as_what_it_holds() -> None:
+    array = np.arange(12.0).reshape(3, 4)[:, ::2]
+    _, (leaf,) = flatten({"w": OnlyDLPack(array)})
+    assert (leaf.shape, leaf.dtype, leaf.tag) == ((3, 2), "<f8", "numpy")
+    assert np.array_equal(leaf.read(), array)
+
+
+def test_an_array_on_a_device_that_cannot_be_read_here_and_a_broken_one_are_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"data\['w'\] is a OnlyDLPack on a device .* calls 2: save a copy"):
+        flatten({"w": OnlyDLPack(np.zeros(3), device=2)})
+    with pytest.raises(InvalidArgumentError, match="whose DLPack failed"):
+        flatten({"w": OnlyDLPack(np.zeros(3, "M8[s]"))})
+
+
+class Shaped:
+    """Something that has a shape and is no array."""
+
+    shape = (2,)
+
+
+def test_a_part_of_a_larger_array_keeps_its_place() -> None:
+    _, (leaf,) = flatten([Sharded(np.ones((2, 3), np.float32), (8, 3), (4, 0))])
+    assert (leaf.shape, leaf.global_shape, leaf.global_offsets) == ((2, 3), (8, 3), (4, 0))
+    with pytest.raises(InvalidArgumentError, match=r"data\[0\] is Sharded of a Shaped: give it an array"):
+        flatten([Sharded(Shaped(), (8,), (0,))])

@@ -138,3 +138,31 @@ if find_spec("torch") is not None:
             for tensor in (torch.eye(3).to_sparse(), torch.empty(3, device="meta")):
                 with pytest.raises(InvalidArgumentError, match=r"data\['x'\].*sparse, quantised or without data"):
                     manager.save({"x": tensor}, 1, 0)
+
+    def test_a_distributed_tensor_is_saved_as_this_ranks_part_with_its_place(tmp_path: Path) -> None:
+        """Two processes; five rows are cut as torch cuts them, three and two."""
+        program = f"""
+import sys
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from strata_zmq import CheckpointManager
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://{tmp_path}/meet", rank=rank, world_size=2)
+mesh = init_device_mesh("cpu", (2,))
+whole = torch.arange(15.0).reshape(5, 3)
+with CheckpointManager(f"{tmp_path}/{{rank}}") as manager:
+    cut, same = (distribute_tensor(whole, mesh, [place]) for place in (Shard(0), Replicate()))
+    manager.save({{"cut": cut, "same": same}}, 1, 0)
+dist.barrier()
+dist.destroy_process_group()
+"""
+        ranks = [subprocess.Popen([sys.executable, "-c", program, str(rank)]) for rank in range(2)]
+        assert [rank.wait(120) for rank in ranks] == [0, 0]
+        for rank, (begin, end) in enumerate([(0, 3), (3, 5)]):
+            with CheckpointManager(tmp_path / str(rank)) as manager:
+                found = manager.load()
+            assert (found["cut"].global_shape, found["cut"].offsets) == ((5, 3), (begin, 0))
+            assert found["cut"].array.tolist() == np.arange(15.0).reshape(5, 3)[begin:end].tolist()
+            assert found["same"].shape == (5, 3)
