@@ -25,7 +25,7 @@ LATER = 99
 
 
 def state_of(step: int) -> dict[str, Any]:
-    """Return the state of a step: one array of four blocks that changes, one of four that does not, and plain values."""
+    """Return the state of a step: an array that changes, one that does not, and plain values."""
     return {
         "changes": np.full(2048, float(step)),
         "stays": np.arange(2048.0),
