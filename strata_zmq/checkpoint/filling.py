@@ -16,6 +16,7 @@ from strata_zmq.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from strata_zmq.checkpoint.arrays import Leaf
     from strata_zmq.domain.manifest import TensorRecord
 
 __all__ = ["Place", "place_of"]
@@ -37,14 +38,16 @@ def place_of(path: str, value: Any, tensor: TensorRecord, *, as_numpy: bool) -> 
     """
     if tensor.tag in {"scalar", "bytes"}:
         return None
-    if not isinstance(value, Sharded):
-        memory = _memory(path, value, tensor, as_numpy=as_numpy)
+    if isinstance(value, Sharded):
+        memory, _ = _memory(f"{path}.array", value.array, tensor, as_numpy=as_numpy)
+        return Place(memory, Box(value.offsets, memory.shape), value.global_shape)
+    memory, leaf = _memory(path, value, tensor, as_numpy=as_numpy)
+    if leaf.global_shape is None or leaf.global_offsets is None:
         return Place(memory)
-    memory = _memory(f"{path}.array", value.array, tensor, as_numpy=as_numpy)
-    return Place(memory, Box(tuple(value.offsets), memory.shape), tuple(value.global_shape))
+    return Place(memory, Box(leaf.global_offsets, memory.shape), leaf.global_shape)
 
 
-def _memory(path: str, value: Any, tensor: TensorRecord, *, as_numpy: bool) -> NDArray[Any]:
+def _memory(path: str, value: Any, tensor: TensorRecord, *, as_numpy: bool) -> tuple[NDArray[Any], Leaf]:
     torch = sys.modules.get("torch")
     is_tensor = torch is not None and isinstance(value, torch.Tensor)
     if not is_tensor and not isinstance(value, np.ndarray):
@@ -63,11 +66,12 @@ def _memory(path: str, value: Any, tensor: TensorRecord, *, as_numpy: bool) -> N
         raise InvalidArgumentError(
             f"{path} is of {leaf.dtype}, {tensor.path} of {_described(tensor)}: load as_numpy=True to have its bits"
         )
-    if is_tensor and value.numel() and memory.ctypes.data != value.data_ptr():
+    local = value.to_local() if hasattr(value, "to_local") else value  # of a distributed tensor, this rank's part
+    if is_tensor and memory.size and memory.ctypes.data != local.data_ptr():
         raise InvalidArgumentError(f"{path} lies on {value.device}: give a tensor in host memory, or None to copy from")
     if not memory.flags.writeable:
         raise InvalidArgumentError(f"{path} is read-only: give an array that can be written")
-    return memory
+    return memory, leaf
 
 
 def _same_tag(tag: str, tensor: TensorRecord) -> bool:

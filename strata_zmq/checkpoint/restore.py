@@ -212,8 +212,11 @@ class _Load:
         if self.other_world:
             self._require_one_tree(skeleton, own, gathering.indexes.values())
         arrays: dict[int, tuple[NDArray[Any], Box]] = {}
+        cut: set[int] = set()
         for number in names_of(skeleton):
             tensor = own.tensors[number]
+            if self._is_cut(tensor, gathering):
+                cut.add(number)
             part = self._part(number, tensor, gathering)
             if number in self._places:
                 path, _, place = self._places[number]
@@ -228,7 +231,7 @@ class _Load:
             arrays[number] = array, part
             mine = not self.other_world and part == box_of(tensor)
             gathering.want(tensor.path, array, part, only=own.rank if mine else None)
-        return lambda: self._build(own, skeleton, arrays)
+        return lambda: self._build(own, skeleton, arrays, cut)
 
     def rng(self, own: RankIndex) -> Any:
         """Return the saved state of the random number generators, as it was captured."""
@@ -238,7 +241,9 @@ class _Load:
             raise NotFoundError(f"{self._place_of(own)} was saved without random state: load without rng")
         return rebuild(own.rng, (), f"the random state of {self._place_of(own)}")
 
-    def _build(self, own: RankIndex, skeleton: Any, arrays: Mapping[int, tuple[NDArray[Any], Box]]) -> Any:
+    def _build(
+        self, own: RankIndex, skeleton: Any, arrays: Mapping[int, tuple[NDArray[Any], Box]], cut: set[int]
+    ) -> Any:
         leaves: list[Any] = [None] * len(own.tensors)
         for number, (array, part) in arrays.items():
             tensor = own.tensors[number]
@@ -246,8 +251,7 @@ class _Load:
                 leaves[number] = self._places[number][1]
                 continue
             leaf = restored(array, tensor.tag, tensor.path, as_numpy=self._wanted.as_numpy)
-            whole = tensor.global_shape
-            leaves[number] = leaf if whole is None else Sharded(leaf, whole, part.offsets)
+            leaves[number] = Sharded(leaf, whole_of(tensor), part.offsets) if number in cut else leaf
         return rebuild(skeleton, leaves, self._place_of(own))
 
     def _part(self, number: int, tensor: TensorRecord, gathering: Gathering) -> Box:
@@ -256,15 +260,21 @@ class _Load:
             part = self._places[number][2].part
             if part is not None:
                 return part
-        if not self.other_world or tensor.global_shape is None:
+        if not self.other_world or not self._is_cut(tensor, gathering):
             return box_of(tensor)
         have = [box_of(record) for _, record in gathering.tensors(tensor.path)]
         try:
-            return split(tensor.global_shape, have, self._wanted.rank, self._world)
+            return split(whole_of(tensor), have, self._wanted.rank, self._world)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(
                 f"{tensor.path} {error}: give Sharded(array, global_shape, offsets) at its place in into"
             ) from None
+
+    def _is_cut(self, tensor: TensorRecord, gathering: Gathering) -> bool:
+        """Say whether an array was saved in parts. One of several ranks may have had all of it, and others nothing."""
+        if not self.other_world:
+            return tensor.global_shape is not None
+        return any(record.global_shape is not None for _, record in gathering.tensors(tensor.path))
 
     def _skeleton(self, index: RankIndex) -> Any:
         names = self._wanted.names

@@ -148,6 +148,15 @@ def test_four_ranks_then_three_then_one(tmp_path: Path) -> None:
     assert found["optimizer"].array.tobytes() == optimizer.tobytes()
 
 
+def test_one_rank_had_all_and_another_nothing(tmp_path: Path) -> None:
+    whole = numbered((1, 3), "<f8")
+    write_checkpoint(tmp_path, [{"w": whole}, {"w": rows(whole, 1, 1)}])
+    with CheckpointManager(tmp_path) as manager:
+        parts = [manager.load(rank=rank, world=3)["w"] for rank in range(3)]
+        assert [part.array.shape for part in parts] == [(0, 3), (0, 3), (1, 3)]
+        assert parts[2].array.tobytes() == whole.tobytes()
+
+
 def test_only_the_chunks_that_hold_something_wanted_are_read(tmp_path: Path) -> None:
     whole = numbered((64, 16), "<f8")
     write_checkpoint(tmp_path, [{"w": rows(whole, 16 * r, 16 * r + 16)} for r in range(4)], way=Way(cuts=0))

@@ -82,6 +82,23 @@ def test_parts_of_a_tensor_are_joined_and_cut_again(tmp_path: Path) -> None:
         assert torch.equal(mine.array, whole[:, 3:])
 
 
+def test_a_distributed_tensor_is_filled_in_its_own_memory(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("torch.distributed")
+    pytest.importorskip("torch.distributed.tensor")
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = distributed.device_mesh.init_device_mesh("cpu", (1,))
+        whole = torch.arange(12.0).reshape(4, 3)
+        place = [distributed.tensor.Shard(0)]
+        write_checkpoint(tmp_path, [{"w": distributed.tensor.distribute_tensor(whole, mesh, place)}])
+        mine = distributed.tensor.zeros(4, 3, device_mesh=mesh, placements=place)
+        with CheckpointManager(tmp_path) as manager:
+            assert manager.load(into={"w": mine})["w"] is mine
+            assert torch.equal(mine.to_local(), whole)
+    finally:
+        distributed.destroy_process_group()
+
+
 def test_bfloat16_is_exported_as_itself(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors.torch")
     state = {"b": torch.arange(6, dtype=torch.bfloat16), "e": torch.ones(3).to(torch.float8_e4m3fn), "f": torch.ones(2)}
