@@ -203,7 +203,7 @@ class CheckpointStore:
             pins = tuple(sorted((set(head.pins) | set(add)) - set(remove)))
             return replace(head, pins=pins) if pins != head.pins else None
 
-        return (await self._advance(wanted, *await self._read_head()))[1]
+        return (await self.update_head(wanted))[1]
 
     async def note_verified(self, checkpoint_id: str) -> Head:
         """Note that every byte of a checkpoint was read and found good: it stays until another one was; returns HEAD.
@@ -215,7 +215,7 @@ class CheckpointStore:
             self._require_committed(head, checkpoint_id)
             return replace(head, verified=checkpoint_id) if head.verified != checkpoint_id else None
 
-        return (await self._advance(wanted, *await self._read_head()))[1]
+        return (await self.update_head(wanted))[1]
 
     async def bury(self, checkpoint_ids: Collection[str]) -> list[str]:
         """Make sure that none of these can be committed any more; returns those that HEAD does not reach.
@@ -237,7 +237,7 @@ class CheckpointStore:
                     else None
                 )
 
-            _, head = await self._advance(wanted, *await self._read_head())
+            _, head = await self.update_head(wanted)
             reached = reachable(head.retained)
             buried += [one for one in batch if one not in reached]
         return buried
@@ -356,6 +356,13 @@ class CheckpointStore:
         await self.storage.sweep(self.folders)
 
     # ---- helpers --------------------------------------------------------------------------------------------------
+
+    async def update_head(self, wanted: Callable[[Head], Head | None]) -> tuple[Head, Head]:
+        """Replace HEAD by what `wanted` makes of it (None: nothing is to change); returns HEAD before and after.
+
+        It is asked anew whenever somebody else was first. What follows from what is retained is filled in.
+        """
+        return await self._advance(wanted, *await self._read_head())
 
     async def _advance(
         self, wanted: Callable[[Head], Head | None], head: Head, version: str | None

@@ -32,6 +32,7 @@ class Places:
         self.versions: dict[str, int] = {}
         self.late: list[tuple[str, bytes, str | None]] = []
         self.on_change: Callable[[], None] = lambda: None
+        """Called whenever an object was written or removed."""
 
     def swap(self, key: str, data: bytes, expected: str | None) -> str | None:
         """Compare and swap; the new version, or None if somebody was first."""
@@ -40,6 +41,7 @@ class Places:
             return None
         self.objects[key] = data
         self.versions[key] = self.versions.get(key, 0) + 1
+        self.on_change()
         return str(self.versions[key])
 
     def deliver(self, number: int) -> None:
@@ -74,6 +76,7 @@ class StepStorage:
         """Store an object."""
         await _Step()
         self.places.objects[key] = b"".join(parts_of(data))
+        self.places.on_change()
 
     async def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         """Return an object or a part of it."""
@@ -102,6 +105,7 @@ class StepStorage:
         """Remove an object."""
         await _Step()
         self.places.objects.pop(key, None)
+        self.places.on_change()
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         """Remove objects, one after the other."""
