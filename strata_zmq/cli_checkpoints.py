@@ -34,9 +34,8 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _Place = Annotated[
     str,
     typer.Argument(
-        metavar="PLACE",
-        envvar="STRATA_CHECKPOINT_PATH",
-        help="The folder that holds HEAD, or s3://bucket/prefix.",
+        metavar="[PLACE]",
+        help="The folder that holds HEAD, or s3://bucket/prefix; by default where the environment says.",
         show_default=False,
     ),
 ]
@@ -46,7 +45,7 @@ _Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 @app.command("ls")
-def list_checkpoints(place: _Place, as_json: _Json = False) -> None:
+def list_checkpoints(place: _Place = "", as_json: _Json = False) -> None:
     """List the committed checkpoints, oldest first."""
 
     async def look(store: CheckpointStore) -> None:
@@ -93,7 +92,7 @@ def list_checkpoints(place: _Place, as_json: _Json = False) -> None:
 
 
 @app.command()
-def show(place: _Place, checkpoint: _Which = "latest", as_json: _Json = False) -> None:
+def show(place: _Place = "", checkpoint: _Which = "latest", as_json: _Json = False) -> None:
     """Show what a checkpoint holds: ranks, arrays, metadata."""
 
     async def look(store: CheckpointStore) -> None:
@@ -162,7 +161,7 @@ def show(place: _Place, checkpoint: _Which = "latest", as_json: _Json = False) -
 
 @app.command()
 def verify(
-    place: _Place,
+    place: _Place = "",
     checkpoint: Annotated[
         str, typer.Argument(metavar="[CHECKPOINT]", help='An id, a step, "latest" or "all".')
     ] = "latest",
@@ -197,7 +196,7 @@ def verify(
 
 @app.command()
 def gc(
-    place: _Place,
+    place: _Place = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
     everything: Annotated[
         bool,
@@ -300,10 +299,17 @@ def _with_store(place: str, work: Callable[[CheckpointStore], Coroutine[Any, Any
     import asyncio
 
     from strata_zmq.checkpoint.store import CheckpointStore
-    from strata_zmq.storage import open_storage
+    from strata_zmq.errors import InvalidArgumentError
+    from strata_zmq.storage import default_place, open_storage
+
+    where = place or default_place()
+    if where is None:
+        raise InvalidArgumentError(
+            "PLACE is missing: give a folder or s3://bucket/prefix, or set STRATA_CHECKPOINT_PATH"
+        )
 
     async def run() -> T:
-        storage = open_storage(place)
+        storage = open_storage(where)
         try:
             return await work(CheckpointStore(storage))
         finally:

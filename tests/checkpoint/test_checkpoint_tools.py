@@ -157,6 +157,20 @@ def test_export_writes_a_file_for_other_programs(
     assert strata(capsys, "export", folder, "1", target, "--format", "pickle")[0] == 2
 
 
+def test_without_a_place_the_environment_says_where(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STRATA_CHECKPOINT_PATH", "STORAGE_BACKEND", "CHECKPOINT_BUCKET"):
+        monkeypatch.delenv(name, raising=False)
+    code, _, err = strata(capsys, "ls")
+    assert (code, err) == (
+        2,
+        "strata: PLACE is missing: give a folder or s3://bucket/prefix, or set STRATA_CHECKPOINT_PATH\n",
+    )
+    monkeypatch.setenv("STRATA_CHECKPOINT_PATH", str(folder))
+    assert [row["checkpoint_id"] for row in as_json(capsys, "ls")] == ["c1", "c2"]
+
+
 def test_a_mistake_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["verify", folder, "--sample", "2"], ["list", folder], ["show", "ftp://there"]):
         code, out, err = strata(capsys, *arguments)

@@ -17,14 +17,14 @@ def strata(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([STRATA, *arguments], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", ["coordinator", "worker", "writer", "run"])
+@pytest.mark.parametrize("command", ["coordinator", "worker", "writer", "run", "checkpoints"])
 def test_the_help_names_every_process_a_user_may_start(command: str) -> None:
     shown = strata("--help")
     assert shown.returncode == 0
     assert command in shown.stdout
 
 
-@pytest.mark.parametrize("command", ["coordinator", "worker", "writer", "run"])
+@pytest.mark.parametrize("command", ["coordinator", "worker", "writer", "run", "checkpoints"])
 def test_every_subcommand_explains_itself(command: str) -> None:
     shown = strata(command, "--help")
     assert shown.returncode == 0, shown.stderr
