@@ -3,7 +3,8 @@
 `STRATA_FAILPOINTS="writer.pack.synced=kill@3;commit.head.before=pause:/path"`: when this process comes to the first
 place for the third time, it is killed; at the second place it waits until the file is there. Actions: `kill` (SIGKILL),
 `stop` (SIGSTOP), `pause:FILE`, `error:EIO` (an OSError of that number); without `@N` they happen at the first time.
-Each action is told first, in a line `PID NAME N` of the file STRATA_FAILPOINTS_LOG, so that a test need not guess.
+Each action is told first, in a line `PID NAME N` of the file STRATA_FAILPOINTS_LOG, so that a test need not guess. With
+STRATA_FAILPOINTS_ONCE=1 it happens in one of the processes that share that log, once: not again in the next life.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ def _act(name: str, armed: _Armed) -> None:
             return
     log = os.environ.get("STRATA_FAILPOINTS_LOG")
     if log:
+        if os.environ.get("STRATA_FAILPOINTS_ONCE") == "1":
+            try:
+                Path(f"{log}.{name}").touch(exist_ok=False)
+            except FileExistsError:
+                return
         with Path(log).open("a") as file:
             file.write(f"{os.getpid()} {name} {armed.hits}\n")
     if armed.action == "kill":

@@ -75,3 +75,13 @@ def test_nothing_happens_where_nothing_is_armed(tmp_path: Path) -> None:
 def test_what_is_not_understood_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="kill, stop, pause:FILE"):
         parse_failpoints(text)
+
+
+def test_an_action_that_was_to_happen_once_does_not_happen_in_the_next_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRATA_FAILPOINTS_ONCE", "1")
+    assert run(tmp_path, "here=kill@2").returncode == -signal.SIGKILL
+    again = run(tmp_path, "here=kill@2")
+    assert (again.returncode, again.stdout) == (0, "0\n1\n2\n")
+    assert len((tmp_path / "log").read_text().splitlines()) == 1
