@@ -31,7 +31,8 @@ _CHILD = """
 import sys
 from crashkit.runs import CHUNK_BYTES, state_of
 from strata_zmq import CheckpointManager
-manager = CheckpointManager(sys.argv[1], keep_count=1, chunk_bytes=CHUNK_BYTES)
+# Without references, so that the commit retires the checkpoint before and deletes it.
+manager = CheckpointManager(sys.argv[1], keep_count=1, chunk_bytes=CHUNK_BYTES, references=False)
 manager.save(state_of(1), 1, 0)
 manager.wait_pending()
 print("ready", flush=True)
