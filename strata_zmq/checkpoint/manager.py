@@ -12,6 +12,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from strata_zmq.checkpoint.choosing import choose
 from strata_zmq.checkpoint.chunks import CHUNK_BYTES, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN
 from strata_zmq.checkpoint.codec import Codec
 from strata_zmq.checkpoint.reading import MEMORY_BUDGET_BYTES
@@ -21,6 +22,7 @@ from strata_zmq.checkpoint.rng import restore as restore_rng
 from strata_zmq.checkpoint.saver import ARENAS, BackgroundSaver, Saving, WhenBusy, check_when_busy
 from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.checkpoint.tree import plain_skeleton
+from strata_zmq.checkpoint.verify import VerifyReport, verify
 from strata_zmq.domain.manifest import check_metrics
 from strata_zmq.domain.names import check_metadata, check_not_negative, check_positive
 from strata_zmq.domain.retention import KEEP_COUNT_MAX, Retention
@@ -225,6 +227,22 @@ class CheckpointManager:
         warn_of_fallback(found.report, choice)
         self._last = found.report
         return found.data
+
+    def verify(self, step: str | int = "latest", *, sample: float = 1.0) -> VerifyReport:
+        """Read a checkpoint, given by step, by id or as "latest", and report all that is missing or damaged.
+
+        All records are read and a share `sample` of the chunks. What is whole is kept until a newer one was found so.
+        """
+
+        async def look() -> VerifyReport:
+            entry = (await choose(self._store, Choice(step)))[0]
+            return await verify(self._store, entry, sample=sample)
+
+        found = self._saver.run(look())
+        if not found.ok:
+            # What is damaged is not referred to again.
+            self._saver.forget_parent()
+        return found
 
     def latest(self) -> CheckpointInfo | None:
         """Return the checkpoint that was committed last, or None."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from storedkit import Way, write_checkpoint
 
+from strata_zmq import CheckpointManager
 from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.checkpoint.verify import VerifyReport, verify
 from strata_zmq.errors import InvalidArgumentError, StorageError
@@ -108,3 +109,16 @@ def test_who_may_only_read_can_verify(tmp_path: Path) -> None:
 
     assert asyncio.run(run()).ok
     assert noted(tmp_path) == ""
+
+
+def test_a_manager_verifies_and_writes_anew_what_is_damaged(tmp_path: Path) -> None:
+    with CheckpointManager(tmp_path) as manager:
+        first = manager.save({"w": np.ones(5000)}, 1, 0)
+        manager.wait_pending()
+        assert manager.verify().ok
+        flip(next((tmp_path / "ckpt" / first).rglob("pack-*")))
+        found = manager.verify(1)
+        assert (found.checkpoint_id, found.ok, len(found.damaged)) == (first, False, 1)
+        manager.save({"w": np.ones(5000)}, 2, 0)
+        manager.wait_pending()
+        assert manager.verify(2).ok, "it does not refer to the damaged bytes"
