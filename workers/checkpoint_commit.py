@@ -6,10 +6,11 @@ It knows the store and the messages, no connection, so that a simulated writer d
 from __future__ import annotations
 
 import json
-from typing import get_args
+from typing import Any, get_args
 
 from strata_zmq.checkpoint.garbage import is_past
 from strata_zmq.checkpoint.store import CheckpointStore, Commit
+from strata_zmq.domain.lineage import UNKNOWN
 from strata_zmq.domain.manifest import HeadEntry, Kind, Manifest, RankEntry, save_order
 from strata_zmq.domain.retention import Retention
 from strata_zmq.errors import InvalidArgumentError
@@ -52,9 +53,15 @@ def manifest_of(message: wire.CommitCheckpoint) -> Manifest:
         kind=kind,  # type: ignore[arg-type]
         metadata=message.metadata,
         ledger=ledger,
+        lineage=_lineage_in(ledger),
         metrics=message.metrics,
         parent=message.parent,
     )
+
+
+def _lineage_in(ledger: Any) -> int:
+    lineage = ledger.get("lineage", UNKNOWN) if isinstance(ledger, dict) else UNKNOWN
+    return lineage if type(lineage) is int and lineage >= 0 else UNKNOWN
 
 
 def retention_of(message: wire.CommitCheckpoint) -> Retention:

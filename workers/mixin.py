@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from strata_zmq.domain.manifest import check_metrics
 from strata_zmq.domain.names import check_metadata, check_not_negative
 from strata_zmq.errors import GenerationChangedError, HistoryChangedError, InvalidArgumentError
 
 from .batches import BatchStream
 from .hooks import Hooks
 from .restoring import restore_tracked
-from .saving import Saving, given_up
+from .saving import SaveOptions, Saving, given_up
 from .session import WorkerIdentity, WorkerSession
 from .shard_view import ShardView
 from .tracked import Tracked, state_of
@@ -273,13 +272,15 @@ class WorkerMixin:
         epoch: int | None = None,
         metrics: Mapping[str, float] | None = None,
         metadata: Mapping[str, str] | None = None,
+        rng: bool = True,
     ) -> SaveHandle:
         """Stage these objects, or without any what `track` registered, and stream them to the storage writers.
 
         Training goes on at once: `staged` and `durable` of the handle are futures, and a failure shows there and in the
         log and does not stop training. Each object is a nested dict or list of arrays and plain values, or has
         state_dict(). A model alone is recorded as MODEL_ONLY, an optimizer alone as OPTIMIZER_ONLY. `metrics` are
-        numbers by which a best checkpoint is kept and found; they have to be the same on all ranks.
+        numbers by which a best checkpoint is kept and found; they have to be the same on all ranks. With `rng` the
+        state of the process's random number generators is saved with it.
 
         Every rank has to call it for the same step. A batch in hand is committed first, so that the saved model and the
         ledger in the checkpoint's manifest are one history; inside a loop over `batches` call it as the last thing, and
@@ -290,15 +291,9 @@ class WorkerMixin:
         given = {name: value for name, value in given.items() if value is not None}
         kinds: dict[tuple[str, ...], Kind] = {("model",): "MODEL_ONLY", ("optimizer",): "OPTIMIZER_ONLY"}
         if not given:
-            return self.save_checkpoint(step, epoch, metadata=metadata, metrics=metrics)
-        return self._save(
-            lambda: {name: state_of(value) for name, value in given.items()},
-            step,
-            epoch,
-            kind=kinds.get(tuple(given), "FULL"),
-            metadata=metadata,
-            metrics=metrics,
-        )
+            return self.save_checkpoint(step, epoch, metadata=metadata, metrics=metrics, rng=rng)
+        about = SaveOptions(kinds.get(tuple(given), "FULL"), metadata or {}, metrics or {}, rng)
+        return self._save(lambda: {name: state_of(value) for name, value in given.items()}, step, epoch, about)
 
     def save_checkpoint(
         self,
@@ -307,6 +302,7 @@ class WorkerMixin:
         *,
         metadata: Mapping[str, str] | None = None,
         metrics: Mapping[str, float] | None = None,
+        rng: bool = True,
     ) -> SaveHandle:
         """Save what `track` registered, as `checkpoint` does."""
         state = self._state()
@@ -315,7 +311,7 @@ class WorkerMixin:
                 "save_checkpoint: nothing is tracked, so there is nothing to save; call track(model=..., "
                 "optimizer=...) first"
             )
-        return self._save(state.capture, step, epoch, metadata=metadata, metrics=metrics)
+        return self._save(state.capture, step, epoch, SaveOptions("FULL", metadata or {}, metrics or {}, rng))
 
     @property
     def slowdown_per_save_s(self) -> float | None:
@@ -337,31 +333,25 @@ class WorkerMixin:
         checkpoint_id: str | None = None,
         *,
         step: str | int | None = None,
+        rng: bool = False,
     ) -> str | None:
         """Load a committed checkpoint into what `track` registered; returns its id, or None when there is none yet.
 
         The data position goes back to the checkpoint's with it, or to the beginning where there is none, unless other
         members carry a later history: then their state is the one to take (see `on_membership`). `path` defaults to
-        STRATA_CHECKPOINT_PATH; without a `step` or `checkpoint_id` it is the latest checkpoint that is whole.
+        STRATA_CHECKPOINT_PATH; without a `step` or `checkpoint_id` it is the latest checkpoint that is whole. With
+        `rng` the process's random number generators go back, too.
         """
         if step is not None and checkpoint_id is not None:
             raise InvalidArgumentError("restore_checkpoint: give a step or a checkpoint_id, not both")
-        return restore_tracked(self._state(), self._restoring, path, step if checkpoint_id is None else checkpoint_id)
+        wanted = step if checkpoint_id is None else checkpoint_id
+        return restore_tracked(self._state(), self._restoring, path, wanted, rng=rng)
 
     # ---- inside
 
     def _save(
-        self,
-        capture: Callable[[], dict[str, Any]],
-        step: int | None,
-        epoch: int | None,
-        *,
-        metadata: Mapping[str, str] | None,
-        metrics: Mapping[str, float] | None,
-        kind: Kind = "FULL",
+        self, capture: Callable[[], dict[str, Any]], step: int | None, epoch: int | None, about: SaveOptions
     ) -> SaveHandle:
-        texts = check_metadata("metadata", {} if metadata is None else metadata)
-        numbers = check_metrics({} if metrics is None else metrics)
         session, saves = self.session, self._saves()
         settled = self._settled()
         if self.__drained is not None:
@@ -374,9 +364,10 @@ class WorkerMixin:
                 capture(),
                 step=session.step if step is None else step,
                 epoch=session.epoch if epoch is None else epoch,
-                metadata=texts,
-                metrics=numbers,
-                kind=kind,
+                metadata=about.metadata,
+                metrics=about.metrics,
+                kind=about.kind,
+                rng=about.random_state(),
                 # What is to be saved before the end is not what may be left out.
                 when_busy="block" if saves.preempted else None,
             )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.storage import default_place
 
 if TYPE_CHECKING:
     from .session import WorkerSession
@@ -23,13 +24,15 @@ def restore_tracked(
     connect: Callable[[], WorkerSession],
     path: str | os.PathLike[str] | None,
     step: str | int | None,
+    *,
+    rng: bool = False,
 ) -> str | None:
     """Load the checkpoint of this step or id (None: the latest that is whole); return its id, None if there is none."""
     from strata_zmq.checkpoint.manager import CheckpointManager
 
     if not state:
         raise InvalidArgumentError("restore_checkpoint: nothing is tracked; call track(model=..., optimizer=...) first")
-    place = path or os.environ.get("STRATA_CHECKPOINT_PATH")
+    place = path or default_place()
     if not place:
         raise InvalidArgumentError("restore_checkpoint: no path is given and STRATA_CHECKPOINT_PATH is not set")
     session = connect()
@@ -41,7 +44,7 @@ def restore_tracked(
             return None
         world_size = next((one.world_size for one in known if step in {one.checkpoint_id, one.step}), 0)
         rank = session.membership.rank % (world_size or known[-1].world_size) if known else 0
-        state.load(manager.load(step, rank=rank))
+        state.load(manager.load(step, rank=rank, rng=rng))
         report = manager.last_restore
     if report is None:
         return None

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from strata_zmq.domain.manifest import Kind, check_metrics
+from strata_zmq.domain.names import check_metadata
 from strata_zmq.domain.policy import Manual, Policy, SaveCost, parse_policy
 from strata_zmq.errors import InvalidArgumentError, UnavailableError
 
@@ -19,11 +22,34 @@ from .preemption import GRACE_S, Preemption
 if TYPE_CHECKING:
     from strata_zmq.checkpoint.handle import SaveHandle
 
-__all__ = ["Saving", "given_up"]
+__all__ = ["SaveOptions", "Saving", "given_up"]
 
 _ENVIRONMENT = "STRATA_CHECKPOINT_POLICY"
 _GRACE_ENVIRONMENT = "STRATA_GRACE_S"
 _CLOSE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SaveOptions:
+    """What a save says of itself, checked; `rng`: whether the state of the random number generators goes with it."""
+
+    kind: Kind
+    metadata: Mapping[str, str]
+    metrics: Mapping[str, float]
+    rng: bool
+
+    def __post_init__(self) -> None:
+        check_metadata("metadata", self.metadata)
+        check_metrics(self.metrics)
+
+    def random_state(self) -> Any:
+        """Return the generators' present state as plain values, or None."""
+        if not self.rng:
+            return None
+        from strata_zmq.checkpoint.rng import capture
+        from strata_zmq.checkpoint.tree import plain_skeleton
+
+        return plain_skeleton(capture())
 
 
 class Saving:
