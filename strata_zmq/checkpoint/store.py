@@ -173,7 +173,12 @@ class CheckpointStore:
         head, version = await self._read_head()
         if not self._needed(head, entry, manifest, fenced=fenced):
             return Commit(head, entry, ())
-        await self._require_whole(manifest)
+        try:
+            await self._require_whole(manifest)
+        except NotFoundError:
+            # Collected meanwhile, because it is past? That is the better answer.
+            self._needed(await self.head(), entry, manifest, fenced=fenced)
+            raise
         await self.storage.put(entry.manifest_key, data)
         failpoint("commit.manifest.stored")
 
