@@ -25,6 +25,7 @@ from strata_zmq.checkpoint.handle import SaveHandle
 from strata_zmq.checkpoint.owner import writer_is_gone
 from strata_zmq.checkpoint.packs import PackWriter
 from strata_zmq.checkpoint.snapshot import take_snapshot
+from strata_zmq.checkpoint.tiers import TieredStore
 from strata_zmq.checkpoint.writing import SaveJob, SaveWriter
 from strata_zmq.domain.manifest import Kind, Manifest, RankEntry
 from strata_zmq.errors import (
@@ -70,7 +71,7 @@ def check_when_busy(value: object) -> WhenBusy:
 class Saving:
     """How saves are made. With `strict` an error is raised by the next save, else it is only in the save's handle.
 
-    With `references` chunks that the save before has stored are not written again. `tier` is what the handle calls the
+    With `references` chunks that the save before has stored are not written again. `tiers` is what the handle calls the
     storage; it is closed with the saver if `owns_storage`.
     """
 
@@ -79,7 +80,7 @@ class Saving:
     arenas: int = ARENAS
     strict: bool = True
     references: bool = True
-    tier: str = "local"
+    tiers: tuple[str, ...] = ("local",)
     owns_storage: bool = False
 
 
@@ -159,19 +160,22 @@ class BackgroundSaver:
             metadata=metadata,
             metrics=metrics,
         )
-        handle = SaveHandle(step, epoch, checkpoint_id=checkpoint_id, tiers=(self._how.tier,))
+        handle = SaveHandle(step, epoch, checkpoint_id=checkpoint_id, tiers=self._how.tiers)
         handle.waits_for = lambda: ("storage",)
         if self._how.strict and not self._prepared:
             self.run(self._writer.prepare())
             self._prepared = True
+        declaring: list[concurrent.futures.Future[None]] = []
+
+        def acquire(nbytes: int) -> Arena:
+            arena = self._arena(nbytes, when_busy, timeout_s)
+            # A small file, which is durable by the time that the copy is made.
+            declaring.append(self._background.submit(self._writer.declare(checkpoint_id)))
+            failpoint("save.copying")
+            return arena
+
         try:
-            snapshot = take_snapshot(
-                data,
-                self._pool,
-                chunk_bytes=self._how.chunk_bytes,
-                rng=rng,
-                acquire=lambda nbytes: self._arena(nbytes, when_busy, timeout_s),
-            )
+            snapshot = take_snapshot(data, self._pool, chunk_bytes=self._how.chunk_bytes, rng=rng, acquire=acquire)
         except SupersededError as error:
             handle.fail(error)
             return handle
@@ -181,8 +185,12 @@ class BackgroundSaver:
             _log.warning("the checkpoint of step %d is given up: %s", step, error)
             handle.fail(error)
             return handle
+        except BaseException:
+            for declared in declaring:
+                self._start(f"the end of {checkpoint_id}", self._discard(checkpoint_id, declared))
+            raise
         handle.nbytes = snapshot.nbytes
-        job = SaveJob(handle, draft, snapshot, self._release_once(snapshot.arena))
+        job = SaveJob(handle, draft, snapshot, self._release_once(snapshot.arena), declaring[0])
         _open_savers.add(self)
         with self._changed:
             self._waiting.append(job)
@@ -226,7 +234,7 @@ class BackgroundSaver:
                 with self._changed:
                     idle = not self._pending
                 if idle:
-                    self._background.run(self._let_go())
+                    self._background.run(self._let_go(timeout_s))
                 self._background.stop()
             self._pool.close()
 
@@ -251,7 +259,6 @@ class BackgroundSaver:
             )
         if arena is None and when_busy == "supersede":
             self._supersede()
-        failpoint("save.copying")
         return arena if arena is not None else self._pool.acquire(nbytes, timeout_s)
 
     def _supersede(self) -> None:
@@ -277,9 +284,12 @@ class BackgroundSaver:
     async def _carry(self, job: SaveJob) -> None:
         async with self._order:
             with self._changed:
-                if job not in self._waiting:
-                    return
-                self._waiting.remove(job)
+                superseded = job not in self._waiting
+                if not superseded:
+                    self._waiting.remove(job)
+            if superseded:
+                await self._discard(job.draft.checkpoint_id, job.declaring)
+                return
             try:
                 commit = await self._writer.save(job)
             except BaseException:
@@ -289,8 +299,23 @@ class BackgroundSaver:
                 raise
             finally:
                 job.release()
-        job.handle.reach(self._how.tier)
+        job.handle.reach(self._how.tiers[0])
+        if isinstance(self._store, TieredStore):
+            self._background.submit(self._follow(self._store, job.handle))
         self._start(f"the retirement after {job.draft.checkpoint_id}", self._tidy(commit.dropped))
+
+    async def _follow(self, store: TieredStore, handle: SaveHandle) -> None:
+        """Tell the handle when its checkpoint has reached the far tier, or that it will not in this process."""
+        try:
+            await store.reaches_far(handle.checkpoint_id)
+        except StrataError as error:
+            handle.fail(error, self._how.tiers[-1])
+        except asyncio.CancelledError:
+            late = f"checkpoint {handle.checkpoint_id} was not copied to {store.far.storage.url} before the end"
+            handle.fail(DeadlineExceededError(f"{late}: the next process that saves here goes on"), self._how.tiers[-1])
+            raise
+        else:
+            handle.reach(self._how.tiers[-1])
 
     async def _tidy(self, dropped: tuple[str, ...]) -> None:
         """Delete what the last commit retired and, once, what dead processes left; failures cost space, not data."""
@@ -303,8 +328,17 @@ class BackgroundSaver:
         except StrataError as error:
             _log.warning("old checkpoint files could not be deleted: %s", error)
 
-    async def _let_go(self) -> None:
+    async def _discard(self, checkpoint_id: str, declaring: concurrent.futures.Future[None] | None) -> None:
+        """Take back what was declared and will not be written."""
+        with contextlib.suppress(StrataError):
+            if declaring is not None:
+                await asyncio.wrap_future(declaring)
+            await self._store.discard(checkpoint_id)
+
+    async def _let_go(self, timeout_s: float) -> None:
         await self._packs.close()
+        if isinstance(self._store, TieredStore):
+            await self._store.finish(timeout_s)
         if self._how.owns_storage:
             await self._store.storage.close()
 

@@ -20,6 +20,7 @@ from strata_zmq.failpoints import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from strata_zmq.checkpoint.handle import SaveHandle
     from strata_zmq.checkpoint.snapshot import Snapshot
@@ -37,15 +38,17 @@ BACK_OFF_MAX_S = 10.0
 @dataclass(eq=False, slots=True)
 class SaveJob:
     """A save that is staged. `draft` is its manifest but for what only writing it tells; `release` gives its staging
-    memory back (again is harmless). With `full` it refers to nothing. `written` and `referred` are what is durable.
+    memory back (again is harmless). `declaring` is done when it was declared who writes it, which was begun before the
+    copy. With `full` it refers to nothing. `written` and `referred` are what is durable.
     """
 
     handle: SaveHandle
     draft: Manifest
     snapshot: Snapshot
     release: Callable[[], None]
-    full: bool = False
+    declaring: Future[None] | None = None
     declared: bool = False
+    full: bool = False
     manifest: Manifest | None = None
     written: dict[int, ChunkRecord] = field(default_factory=dict)
     referred: dict[int, ChunkRecord] = field(default_factory=dict)
@@ -73,6 +76,11 @@ class SaveWriter:
         if not self._prepared:
             await self._store.storage.prepare()
             self._prepared = True
+
+    async def declare(self, checkpoint_id: str) -> None:
+        """Leave word that this process writes this checkpoint."""
+        await self.prepare()
+        await self._store.declare(checkpoint_id, note_of_this_process())
 
     def forget_parent(self) -> None:
         """Refer to nothing that was saved so far: it may be damaged."""
@@ -108,9 +116,9 @@ class SaveWriter:
 
     async def _write(self, job: SaveJob) -> Commit:
         checkpoint_id, snapshot = job.draft.checkpoint_id, job.snapshot
-        await self.prepare()
         if not job.declared:
-            await self._store.declare(checkpoint_id, note_of_this_process())
+            declaring, job.declaring = job.declaring, None
+            await (self.declare(checkpoint_id) if declaring is None else asyncio.wrap_future(declaring))
             job.declared = True
             failpoint("save.opened")
         await self._write_chunks(job)

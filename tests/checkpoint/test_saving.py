@@ -357,3 +357,23 @@ def test_a_store_that_another_release_wrote_is_loaded(tmp_path: Path) -> None:
     asyncio.run(write())
     with CheckpointManager(tmp_path) as manager:
         assert manager.load() == {"step": 3}
+
+
+def test_nothing_is_left_of_saves_that_came_to_nothing(tmp_path: Path) -> None:
+    """Of one that made way for another, and of one whose copy failed."""
+    storage = Gate(tmp_path)
+    with CheckpointManager(storage, when_busy="supersede") as manager:
+        saves = [manager.save_handle(state(step), step, 0) for step in range(3)]
+        with pytest.MonkeyPatch.context() as broken:
+            broken.setattr("strata_zmq.checkpoint.snapshot.copy_all", _raise)
+            with pytest.raises(MemoryError):
+                manager.save_handle(state(3), 3, 0)
+        storage.open.set()
+        manager.wait_pending()
+        kept = {save.checkpoint_id for save in saves if save.is_durable}
+        assert {path.name for path in (tmp_path / "ckpt").iterdir()} == kept
+        assert len(kept) == 1
+
+
+def _raise(*_: object, **__: object) -> None:
+    raise MemoryError
