@@ -322,6 +322,7 @@ class CheckpointClient:
             handle.reach(checkpoint_id=handle.checkpoint_id)
         finally:
             self._release(job)
+            self._links.drop_wills()
 
     def _save_or_try_again(self, job: _Job) -> None:
         handle = job.handle
@@ -371,7 +372,6 @@ class CheckpointClient:
         )
         parent = self._parent if self._parent is not None and self._parent.checkpoint_id == opened.parent else None
         wanted = candidates(snapshot.layout, snapshot.leaves, parent)
-        whole = False
         try:
             found = upload.deliver(
                 [
@@ -381,10 +381,8 @@ class CheckpointClient:
             )
             index = snapshot.index(opened.rank, [one.record for one in found])
             (stored,) = upload.deliver([Parcel("index", 0, memoryview(encode_rank_index(index)), None)])
-            whole = True
         finally:
-            # Until the coordinator knows of it, the index is of use to nobody but the one who has the will.
-            upload.close(keep_will=whole)
+            upload.close()
         handle.written_bytes = _written(found)
         job.streaming = False
         self._release(job)
@@ -406,8 +404,6 @@ class CheckpointClient:
             # What was referred to may have gone, or be damaged: the next save refers to nothing.
             self._parent = None
             raise
-        finally:
-            upload.drop_will()
         referred = {number for number, one in enumerate(found) if one.referred}
         self._parent = Parent.of(opened.checkpoint_id, index, referred, parent)
         failpoint("save.answered")

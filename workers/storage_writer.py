@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ _DRAIN_MESSAGES_MAX = 64
 _SILENT_S = 2.5
 _STREAMS_MAX = 10_000
 _NICENESS = 5
+_END_S = 2.0
 
 
 @dataclass(slots=True)
@@ -349,6 +351,10 @@ class StorageWriter:
             return False
         return True
 
+    async def _end_storage(self, packs: PackWriter) -> None:
+        await packs.close()
+        await self._store.storage.close()
+
     def _on_segment(self, client: str, number: int) -> None:
         self._segments_ready.append((client, number))
         self._poke()
@@ -366,6 +372,9 @@ class StorageWriter:
             self._committer.close()
         if self._door is not None:
             self._door.close()
+        if self._packs is not None:
+            with suppress(StrataError, FutureTimeoutError):
+                self._background.submit(self._end_storage(self._packs)).result(_END_S)
         self._background.stop()
         for endpoint in self._bound:
             path = ipc_path(endpoint)

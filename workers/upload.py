@@ -87,6 +87,11 @@ class WriterLinks:
         """Return the connections that are not known to be lost."""
         return [link for link in self._links.values() if not link.lost]
 
+    def drop_wills(self) -> None:
+        """Say that the save has ended, so that nobody needs to finish it."""
+        for link in self.usable():
+            link.drop_will()
+
     def close(self) -> None:
         """Close everything."""
         for link in self._links.values():
@@ -155,15 +160,10 @@ class Upload:
                 self._collect(link, queue, done)
         return [done[id(parcel)] for parcel in parcels]
 
-    def close(self, *, keep_will: bool = False) -> None:
-        """End the streams; with `keep_will` the writer that has the will keeps it until `drop_will`."""
+    def close(self) -> None:
+        """End the streams. The writer that has the will keeps it: the save has not ended, whatever became of this."""
         for link in self._links.usable():
-            link.close_stream(keep_will=keep_will)
-
-    def drop_will(self) -> None:
-        """Say that the save has ended, so that nobody needs to finish it."""
-        for link in self._links.usable():
-            link.drop_will()
+            link.close_stream()
 
     # ---- who is there ---------------------------------------------------------------------------------------------
 

@@ -107,6 +107,7 @@ class WriterLink:
     will_taken: bool = False
     _stream: str = ""
     _kept: str = ""
+    _willed: bool = False
     _asked: bool = False
     _opened: bool = False
     _credit: CreditWindow = field(default_factory=CreditWindow)
@@ -146,21 +147,20 @@ class WriterLink:
         """Begin a save's stream; the writer's answer brings the first credit."""
         self._stream, self._asked, self._opened = uuid.uuid4().hex, False, False
         self._credit, self._seq = CreditWindow(), 0
-        self.slow = self.will_taken = False
+        self.slow = self.will_taken = self._willed = False
         self.heard_at = self._pinged_at = now
         self._ask()
 
-    def close_stream(self, *, keep_will: bool = False) -> None:
-        """End the stream, so that its credit goes to others; the will that it took may stay until `drop_will`."""
-        keeps = keep_will and self.will_taken
+    def close_stream(self) -> None:
+        """End the stream, so that its credit goes to others; the will that was left on it stays until `drop_will`."""
         if self._stream and not self.lost:
-            self._say(stream.StreamClose(self._stream, keep_will=keeps))
-        self._kept = self._stream if keeps else ""
+            self._say(stream.StreamClose(self._stream, keep_will=self._willed))
+        self._kept = self._stream if self._willed else self._kept
         self._stream, self._asked, self._opened = "", False, False
         self.in_flight.clear()
 
     def drop_will(self) -> None:
-        """Say that the will of the stream that was closed is of no use any more."""
+        """Say that the will which was left on a stream before is of no use any more."""
         if self._kept and not self.lost:
             self._say(stream.StreamClose(self._kept))
         self._kept = ""
@@ -169,7 +169,9 @@ class WriterLink:
         """Send the will, once the stream is open and the memory mapped; False before that."""
         if not self.ready or arena.number not in self._segments:
             return False
-        return self._say(
+        # A second close of what has no will any more is harmless.
+        self.drop_will()
+        self._willed = self._say(
             stream.StreamWill(
                 stream=self._stream,
                 checkpoint_id=will.checkpoint_id,
@@ -182,6 +184,7 @@ class WriterLink:
                 generation=will.generation,
             )
         )
+        return self._willed
 
     def share(self, arena: Arena, now: float) -> None:
         """Hand an arena's memory over, once; chunks refer to it after the writer has mapped it."""

@@ -7,23 +7,29 @@ import socket
 import time
 import uuid
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import pytest
 import zmq
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strata_zmq.checkpoint.arena import ArenaPool
+from strata_zmq.checkpoint.snapshot import take_snapshot
 from strata_zmq.errors import PeerLostError, ProtocolError
 from strata_zmq.feed.segment import MemfdSegment, send_segment
 from strata_zmq.protocol import stream
+from strata_zmq.workers.last_will import encode_will
 from strata_zmq.workers.segment_door import connect_to_door, segment_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from strata_zmq.checkpoint.snapshot import Snapshot
 
 PAYLOAD = b"some bytes of a checkpoint" * 100
 CHECKPOINT = "step-000000000001-g1-t1"
@@ -341,6 +347,142 @@ def test_memory_of_one_client_is_not_anothers(peer: Peer) -> None:
         other.close()
     assert isinstance(refused, stream.Refused)
     assert "not handed over" in refused.message
+
+
+# ---- staging memory, references and wills ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def staged(peer: Peer) -> Iterator[tuple[Peer, Snapshot]]:
+    """A client that has handed an arena over, with a state in it."""
+    pool = ArenaPool(1)
+    snapshot = take_snapshot({"w": np.frombuffer(PAYLOAD, np.uint8)}, pool, with_will=True)
+    peer.open()
+    with connect_to_door(peer.told["fd_path"]) as door:
+        send_segment(door, snapshot.arena.segment, segment_label(peer.client, 1))
+        assert peer.hear() == stream.SegmentReady(peer.client, 1)
+        yield peer, snapshot
+    pool.close()
+
+
+def place_of(snapshot: Snapshot) -> dict[str, int]:
+    return {"segment": 1, "offset": snapshot.layout.slices[0].offset, "epoch": snapshot.epoch}
+
+
+def test_a_chunk_whose_memory_was_used_again_is_refused(staged: tuple[Peer, Snapshot]) -> None:
+    """The epoch is looked at, and not the bytes, which may be anybody's by then; a digest is not needed."""
+    peer, snapshot = staged
+    found = peer.send(**place_of(snapshot), digest="")
+    assert isinstance(found, stream.Durable)
+    assert (found.digest, found.nbytes, found.referred) == (blake3(PAYLOAD).hexdigest(), len(PAYLOAD), False)
+    stored = (peer.store / found.key).read_bytes()
+    assert stored[found.offset : found.offset + found.nbytes] == PAYLOAD
+    snapshot.arena.renew()
+    refused = peer.send(**place_of(snapshot), digest="")
+    assert isinstance(refused, stream.Refused)
+    assert refused.code == "stale_generation"
+    assert_serves(peer)
+
+
+def test_memory_that_changes_while_it_is_written_is_not_acknowledged(
+    make_cluster: Any, eventually: Callable[..., Any]
+) -> None:
+    """What a writer had begun to store when the worker went on with another save is not that save's, nor this one's."""
+    cluster = make_cluster()
+    go, log = cluster.folder / "go", cluster.folder / "failpoints"
+    env = {"STRATA_FAILPOINTS": f"storage.sync=pause:{go}@3", "STRATA_FAILPOINTS_LOG": str(log)}
+    peer = Peer(cluster.writer("one", env=env).told, cluster.store)
+    pool = ArenaPool(1)
+    snapshot = take_snapshot({"w": np.frombuffer(PAYLOAD, np.uint8)}, pool)
+    peer.open()
+    with connect_to_door(peer.told["fd_path"]) as door:
+        send_segment(door, snapshot.arena.segment, segment_label(peer.client, 1))
+        assert peer.hear() == stream.SegmentReady(peer.client, 1)
+        answers: list[Any] = []
+
+        def answered(count: int) -> bool:
+            while peer.dealer.poll(0):
+                answers.append(peer.hear())
+            return sum(isinstance(one, (stream.Durable, stream.Refused)) for one in answers) >= count
+
+        sent = 0
+        while not log.exists():
+            peer.push.send_multipart([stream.encode_stream(peer.header(**place_of(snapshot), digest=""))])
+            sent += 1
+            eventually(lambda count=sent: answered(count) or log.exists())
+        snapshot.arena.renew()
+        go.touch()
+        eventually(lambda: answered(sent))
+    refused = answers[-1] if isinstance(answers[-1], stream.Refused) else answers[-2]
+    assert isinstance(refused, stream.Refused)
+    assert refused.code == "stale_generation"
+    peer.close()
+    pool.close()
+
+
+def test_a_chunk_that_is_stored_already_is_referred_to(staged: tuple[Peer, Snapshot]) -> None:
+    peer, snapshot = staged
+    first = peer.send(**place_of(snapshot), digest="")
+    known = stream.Candidate(first.key, first.offset, first.digest, first.nbytes)
+    before = peer.stored()
+    again = peer.send(**place_of(snapshot), digest="", candidate=known)
+    assert (again.referred, again.key, again.offset, again.digest) == (True, first.key, first.offset, first.digest)
+    assert peer.stored() == before
+    other = msgspec.structs.replace(known, digest=blake3(b"others").hexdigest())
+    written = peer.send(**place_of(snapshot), digest="", candidate=other)
+    assert (written.referred, written.digest) == (False, first.digest)
+    assert len(peer.stored()) == len(before) + 1
+
+
+def test_a_digest_may_be_left_out_only_of_shared_memory(peer: Peer) -> None:
+    with pytest.raises(ProtocolError, match="only a segment"):
+        stream.decode_header(stream.encode_stream(peer.header(digest="")))
+
+
+def test_a_will_is_taken_once_it_can_be_read(staged: tuple[Peer, Snapshot]) -> None:
+    peer, snapshot = staged
+    will = encode_will(
+        lambda chunks: snapshot.index(0, chunks), [(one.offset, one.nbytes) for one in snapshot.layout.slices]
+    )
+    offset, _ = snapshot.room
+    snapshot.arena.leave_will(offset, will)
+    good = stream.StreamWill(
+        stream=peer.stream,
+        checkpoint_id=CHECKPOINT,
+        rank=0,
+        segment=1,
+        epoch=snapshot.epoch,
+        offset=offset,
+        nbytes=len(will),
+        digest=blake3(will).hexdigest(),
+    )
+    for changes, code in [
+        ({"segment": 2}, "not_found"),
+        ({"epoch": snapshot.epoch + 1}, "checkpoint_corrupt"),
+        ({"offset": offset + 1}, "checkpoint_corrupt"),
+        ({"nbytes": 2**29}, "protocol"),
+        ({"rank": 3}, "protocol"),
+    ]:
+        peer.say(stream.encode_stream(msgspec.structs.replace(good, **changes)))
+        fault = peer.hear()
+        assert isinstance(fault, stream.StreamFault)
+        assert fault.code == code, fault
+    peer.say(stream.encode_stream(good))
+    assert peer.hear() == stream.WillTaken(peer.stream)
+    assert_serves(peer)
+
+
+def test_the_threads_for_bytes_step_back_behind_those_of_training(
+    staged: tuple[Peer, Snapshot], one_writer: Any
+) -> None:
+    """The loop, which answers workers, does not; the threads that hash and write do."""
+    peer, snapshot = staged
+    peer.send(**place_of(snapshot), digest="")
+    nice = {}
+    for task in Path(f"/proc/{one_writer.writers['one'].pid}/task").iterdir():
+        nice[int(task.name)] = int((task / "stat").read_text().rpartition(")")[2].split()[16])
+    assert nice[one_writer.writers["one"].pid] == 0
+    assert sorted(nice.values())[-3:] == [5, 5, 5]
 
 
 def assert_shut(door: socket.socket) -> None:
