@@ -21,13 +21,14 @@ from strata_zmq.checkpoint.rng import capture
 from strata_zmq.checkpoint.rng import restore as restore_rng
 from strata_zmq.checkpoint.saver import ARENAS, BackgroundSaver, Saving, WhenBusy, check_when_busy
 from strata_zmq.checkpoint.store import CheckpointStore
+from strata_zmq.checkpoint.tiers import TieredStore, open_store
 from strata_zmq.checkpoint.tree import plain_skeleton
 from strata_zmq.checkpoint.verify import VerifyReport, verify
 from strata_zmq.domain.manifest import check_metrics
 from strata_zmq.domain.names import check_metadata, check_not_negative, check_positive
 from strata_zmq.domain.retention import KEEP_COUNT_MAX, Retention
 from strata_zmq.errors import CheckpointCorruptError, InvalidArgumentError
-from strata_zmq.storage import Storage, open_storage
+from strata_zmq.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,10 +70,11 @@ class CheckpointManager:
     returns; a background thread writes, and one small write at the end makes the checkpoint exist. The newest
     `keep_count` are kept. Checkpoints that a cluster wrote into the folder are listed and loaded alike, rank by rank.
 
-    `path` is a folder (made when first needed), `s3://bucket/prefix`, or an open Storage. What is kept is `retention`,
-    or simply the last `keep_count`. Chunks that the save before has stored already are referred to, not written again,
-    unless `references` is off. `compression` is "zstd", or "auto" for where the storage is slower than the compressor;
-    float32 weights shrink by less than a tenth.
+    `path` is a folder (made when first needed), `s3://bucket/prefix`, both as `FOLDER,s3://bucket/prefix` (saved into
+    the folder, and copied from there in the background: a handle's `tiers` tell of each), or an open Storage. What is
+    kept is `retention`, or simply the last `keep_count`. Chunks that the save before has stored already are referred
+    to, not written again, unless `references` is off. `compression` is "zstd", or "auto" for where the storage is
+    slower than the compressor; float32 weights shrink by less than a tenth.
 
     Up to `arenas` states are staged at once, in memory that is made with the first saves, or before them where
     `reserve_bytes` says how large a state will be. A save that finds them all in use waits (`when_busy="block"`), is
@@ -107,12 +109,10 @@ class CheckpointManager:
         self._when_busy = check_when_busy(when_busy)
         codec = Codec.for_name(compression)
         owns = isinstance(path, (str, os.PathLike))
-        storage = open_storage(path) if isinstance(path, (str, os.PathLike)) else path
-        if not isinstance(storage, Storage):
+        if not owns and not isinstance(path, Storage):
             raise InvalidArgumentError(f"path is a {type(path).__name__}: give the path of a folder")
-        self._store = CheckpointStore(storage)
-        tier = "remote" if storage.url.startswith("s3://") else "local"
-        how = Saving(chunk_bytes, codec, arenas, strict, references, tier, owns)
+        self._store = open_store(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else CheckpointStore(path)
+        how = Saving(chunk_bytes, codec, arenas, strict, references, _tiers(self._store), owns)
         self._saver = BackgroundSaver(self._store, retention or Retention(keep_count), how)
         if reserve_bytes:
             self._saver.reserve(reserve_bytes)
@@ -317,3 +317,9 @@ class CheckpointManager:
             created_at=entry.created_at,
             world_size=entry.world_size,
         )
+
+
+def _tiers(store: CheckpointStore) -> tuple[str, ...]:
+    if isinstance(store, TieredStore):
+        return "local", "remote"
+    return ("remote" if store.storage.url.startswith("s3://") else "local",)

@@ -311,6 +311,9 @@ class BackgroundSaver:
         except StrataError as error:
             handle.fail(error, self._how.tiers[-1])
         except asyncio.CancelledError:
+            if store.is_far(handle.checkpoint_id):
+                handle.reach(self._how.tiers[-1])
+                raise
             late = f"checkpoint {handle.checkpoint_id} was not copied to {store.far.storage.url} before the end"
             handle.fail(DeadlineExceededError(f"{late}: the next process that saves here goes on"), self._how.tiers[-1])
             raise

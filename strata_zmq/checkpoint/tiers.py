@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import mmap
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from strata_zmq.domain.retention import reachable
 from strata_zmq.errors import CheckpointCorruptError, InvalidArgumentError, NotFoundError, StrataError
 from strata_zmq.failpoints import failpoint
 from strata_zmq.storage import Storage, open_storage
+from strata_zmq.storage.options import places_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,13 +44,13 @@ _RETRY_S, _RETRY_MAX_S = 1.0, 60.0
 _BEHIND_FACTOR = 2
 
 
-def open_store(place: str, prefix: str = "") -> CheckpointStore:
+def open_store(place: str | os.PathLike[str], prefix: str = "") -> CheckpointStore:
     """Open the checkpoints at a path or URL; `NEAR,FAR` are two tiers, as in `/scratch/run,s3://bucket/run`."""
-    places = place.split(",")
+    places = places_of(place)
     if len(places) == 1:
         return CheckpointStore(open_storage(place), prefix)
     if len(places) != 2 or not all(places):
-        raise InvalidArgumentError(f"path is {place[:96]!r}: give one place, or two as NEAR,FAR")
+        raise InvalidArgumentError(f"path is {os.fspath(place)[:96]!r}: give one place, or two as NEAR,s3://BUCKET/FAR")
     return TieredStore(TieredStorage(open_storage(places[0]), open_storage(places[1])), prefix)
 
 
@@ -171,6 +173,10 @@ class TieredStore(CheckpointStore):
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._drain_until_done())
 
+    def is_far(self, checkpoint_id: str) -> bool:
+        """Say whether the far HEAD is known to reach a checkpoint."""
+        return checkpoint_id in self._there
+
     async def reaches_far(self, checkpoint_id: str) -> None:
         """Wait until the far HEAD reaches a checkpoint.
 
@@ -208,6 +214,14 @@ class TieredStore(CheckpointStore):
                     return copied
                 if entry is not None and entry.checkpoint_id in self._there:
                     copied.append(entry.checkpoint_id)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Give the copying so long to be done, then end it."""
+        if self._task is not None and not self._task.done():
+            _, late = await asyncio.wait([self._task], timeout=timeout_s)
+            if late:
+                log.warning("not all is copied to %s yet: the next process that saves here goes on", self._urls()[0])
+        await self.stop()
 
     async def stop(self) -> None:
         """End the copying where it stands; the next process goes on."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from blake3 import blake3
 from stepkit import Places, StepStorage, damages
 
+from strata_zmq import CheckpointManager
 from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.checkpoint.tiers import TieredStorage, TieredStore, open_store
 from strata_zmq.domain.manifest import ChunkRecord, Manifest, RankEntry, RankIndex
@@ -299,12 +302,13 @@ def test_a_checkpoint_that_was_retired_first_is_named(pair: Pair) -> None:
 
 
 def test_two_places_are_written_as_near_and_far(tmp_path: Path) -> None:
-    store = open_store(f"{tmp_path}/near,{tmp_path}/far")
+    store = open_store(f"{tmp_path}/near,file://{tmp_path}/far")
     assert isinstance(store, TieredStore)
     assert store.storage.url == f"{tmp_path}/near,{tmp_path}/far"
     assert not isinstance(open_store(str(tmp_path)), TieredStore)
-    for place in ("a,b,c", "a,", ","):
-        with pytest.raises(InvalidArgumentError, match="give one place, or two as NEAR,FAR"):
+    assert not isinstance(open_store(f"{tmp_path},a name with a comma"), TieredStore)
+    for place in ("a,s3://bbb,s3://ccc", ",s3://bbb"):
+        with pytest.raises(InvalidArgumentError, match="give one place, or two as NEAR,s3://BUCKET/FAR"):
             open_store(place)
 
 
@@ -329,3 +333,25 @@ def test_any_storage_can_be_the_far_one(tmp_path: Path, storage_of: Callable[[Pa
         await store.storage.close()
 
     asyncio.run(scenario())
+
+
+def test_a_manager_saves_near_and_tells_of_both_tiers(tmp_path: Path) -> None:
+    """Closing waits for the copies; with the near folder lost, the states come from afar."""
+    place = f"{tmp_path}/near,file://{tmp_path}/far"
+    state = {"w": np.arange(5000.0)}
+    with CheckpointManager(place, keep_count=2) as manager:
+        handle = manager.save_handle(state, 1, 0)
+        assert sorted(handle.tiers) == ["local", "remote"]
+        assert handle.tiers["remote"].result(60) == handle.durable.result(60)
+        manager.save(state, 2, 0)
+    shutil.rmtree(tmp_path / "near")
+    with CheckpointManager(f"{tmp_path}/far") as manager:
+        assert [info.step for info in manager.all_checkpoints()] == [1, 2]
+    with CheckpointManager(place) as manager:
+        assert [info.step for info in manager.all_checkpoints()] == [1, 2]
+        assert manager.load()["w"].tobytes() == state["w"].tobytes()
+        handle = manager.save_handle({"w": state["w"], "x": np.ones(5000)}, 3, 0)
+        handle.tiers["remote"].result(60)
+    with CheckpointManager(f"{tmp_path}/far") as manager:
+        assert [info.step for info in manager.all_checkpoints()] == [1, 2, 3]
+        assert manager.load()["w"].tobytes() == state["w"].tobytes()
