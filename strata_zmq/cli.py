@@ -107,11 +107,13 @@ def run(
         Path | None, typer.Option(help="Keep journal and logs here; a later run resumes from it.", show_default=False)
     ] = None,
     checkpoint_path: Annotated[
-        Path | None,
+        str,
         typer.Option(
-            help="Where checkpoints go; by default ./checkpoints, or --run-dir/checkpoints.", show_default=False
+            help="Where checkpoints go, a folder or s3://bucket/prefix; by default ./checkpoints, or "
+            "--run-dir/checkpoints.",
+            show_default=False,
         ),
-    ] = None,
+    ] = "",
     keep: Annotated[int, typer.Option(help="Checkpoints to keep.")] = 5,
     keep_every: Annotated[int, typer.Option(help="Keep one of every so many steps, too; 0: none for that.")] = 0,
     keep_best: Annotated[
@@ -180,9 +182,11 @@ def agent(
     max_restarts: Annotated[int, typer.Option(help="Restarts of each worker before this host gives up.")] = 3,
     run_dir: Annotated[Path | None, typer.Option(help="Keep logs here.", show_default=False)] = None,
     checkpoint_path: Annotated[
-        Path | None,
-        typer.Option(help="Where checkpoints go, the same storage on every host.", show_default=False),
-    ] = None,
+        str,
+        typer.Option(
+            help="Where checkpoints go, a folder or s3://bucket/prefix: the same on every host.", show_default=False
+        ),
+    ] = "",
     job: Annotated[str, typer.Option(help="Refuse to work for any other job.", show_default=False)] = "",
     policy: _Policy = "",
     when_busy: _WhenBusy = "",

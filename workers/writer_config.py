@@ -10,6 +10,7 @@ from strata_zmq.checkpoint.codec import COMPRESSIONS, Compression
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_name, check_seconds
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.startup import Parser, add_coordinator
+from strata_zmq.storage import default_place
 from strata_zmq.transport.endpoints import ipc_path, parse_endpoint
 
 __all__ = ["WriterConfig", "parse_options"]
@@ -88,9 +89,7 @@ def parse_options(argv: list[str]) -> WriterConfig:
     """Return the configuration that a command line and the environment ask for; InvalidArgumentError otherwise."""
     parser = Parser(prog="strata writer", description="Take checkpoint chunks from workers and make them durable.")
     add_coordinator(parser)
-    parser.add_argument(
-        "--path", default=os.environ.get("STRATA_CHECKPOINT_PATH", ""), help="the folder for checkpoints"
-    )
+    parser.add_argument("--path", default=default_place() or "", help="the folder or s3://bucket/prefix of checkpoints")
     parser.add_argument(
         "--writer-id", default=f"{socket.gethostname()}-writer", help="default: the host's name and -writer"
     )
@@ -105,7 +104,9 @@ def parse_options(argv: list[str]) -> WriterConfig:
     )
     options = parser.parse_args(argv)
     if not options.path:
-        raise InvalidArgumentError("--path is not given and STRATA_CHECKPOINT_PATH is not set: name a folder")
+        raise InvalidArgumentError(
+            "--path is not given and STRATA_CHECKPOINT_PATH is not set: name a folder or s3://bucket/prefix"
+        )
     supervisor = os.environ.get("STRATA_SUPERVISOR_PID", "")
     return WriterConfig(
         coordinator_url=options.coordinator_url,

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, cast
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from strata_zmq.domain.names import check_path, check_seconds
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.storage.base import check_prefix
 
-__all__ = ["S3Options", "default_place", "join_url", "s3_options"]
+__all__ = ["S3Options", "absolute_place", "default_place", "join_url", "local_folders", "places_of", "s3_options"]
 
 SignPayload = Literal["auto", "always", "never"]
 
@@ -116,6 +117,22 @@ def default_place(environ: Mapping[str, str] = os.environ) -> str | None:
 def join_url(place: str | os.PathLike[str], key: str) -> str:
     """Return the place of `key` inside `place`; inside each of them where it names several, divided by commas."""
     check_prefix(key)
+    return ",".join(f"{one.rstrip('/')}/{key}" if key else one for one in places_of(place))
+
+
+def absolute_place(place: str | os.PathLike[str]) -> str:
+    """Return the same place for a process with another working folder; URLs are absolute as they are."""
+    return ",".join(one if "://" in one else str(Path(one).absolute()) for one in places_of(place))
+
+
+def local_folders(place: str | os.PathLike[str]) -> list[Path]:
+    """Return those of the places that are folders of this machine."""
+    found = (one.removeprefix("file://") for one in places_of(place))
+    return [Path(one) for one in found if "://" not in one]
+
+
+def places_of(place: str | os.PathLike[str]) -> list[str]:
+    """Return each of the places that `place` names, divided by commas."""
     text = os.fspath(place)
-    places = text.split(",") if "://" in text.partition(",")[2] else [text]
-    return ",".join(f"{one.rstrip('/')}/{key}" if key else one for one in places)
+    # A folder's name may have a comma.
+    return text.split(",") if "://" in text.partition(",")[2] else [text]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +19,7 @@ pytest.importorskip("obstore")
 
 from s3kit.faults import KINDS, Fault, FaultServer, Kind
 
-from strata_zmq.errors import StorageError
+from strata_zmq.errors import InvalidArgumentError, StorageError
 from strata_zmq.storage import Storage, VersionConflictError, s3, s3_session
 
 pytestmark = pytest.mark.s3
@@ -238,17 +242,51 @@ def test_an_upload_put_together_wrongly_is_no_success() -> None:
         assert not caught.value.retryable
 
 
-def test_an_upload_that_failed_for_good_is_aborted_by_a_sweep() -> None:
+_KILLED = """
+import asyncio, sys
+from strata_zmq.storage import open_storage, s3
+s3._ONE_PUT_BYTES = s3._PART_BYTES = 4096
+asyncio.run(open_storage(sys.argv[1]).put("large/new", bytes(10_000)))
+"""
+
+
+def test_the_upload_of_a_killed_process_is_out_of_sight_and_aborted_by_a_sweep(
+    eventually: Callable[..., object],
+) -> None:
+    with FaultServer(Fault("timeout", method="PUT", key="large/new", at=2, times=99)) as server:
+        environ = {**os.environ, **server.place.environ}
+        child = subprocess.Popen([sys.executable, "-c", _KILLED, server.place.url], env=environ)
+        try:
+            eventually(lambda: server.met, 60)
+        finally:
+            child.kill()
+            child.wait()
+        assert len(server.truth.uploads) == 1
+        assert run(server, lambda storage: storage.list()) == []
+        assert run(server, lambda storage: storage.sweep("other/", older_than_s=0.0)) == 0
+        assert run(server, lambda storage: storage.sweep()) == 0, "an upload that may still go on is not touched"
+        server.truth.skew_s = 3601.0
+        assert run(server, lambda storage: storage.sweep("large/")) == 1, "its age is told by the server's clock"
+        assert server.truth.uploads == {}
+
+
+def test_an_upload_that_failed_for_good_leaves_nothing() -> None:
     with FaultServer(Fault("500", method="PUT", key="large/new", at=2, times=99)) as server:
         with pytest.raises(StorageError, match="large/new cannot be written"):
             run(server, _put_large)
         assert run(server, lambda storage: storage.list()) == []
-        begun = len(server.truth.uploads)
-        assert run(server, lambda storage: storage.sweep("other/", older_than_s=0.0)) == 0
-        assert run(server, lambda storage: storage.sweep()) == 0, "an upload that may still go on is not touched"
-        server.truth.skew_s = 3601.0
-        assert run(server, lambda storage: storage.sweep("large/")) == begun
         assert server.truth.uploads == {}
+
+
+@pytest.mark.parametrize("call", ["put", "get", "exists", "delete", "read_versioned", "replace"])
+def test_a_key_that_is_too_long_with_its_prefix_is_refused_before_anything_is_sent(call: str) -> None:
+    key = "k" * (s3.KEY_BYTES_MAX - len("some/prefix/") + 1)
+    arguments = {"put": (b"",), "replace": (b"", None)}
+    with FaultServer() as server:
+        storage = replace(server.place, prefix="some/prefix").open()
+        with pytest.raises(InvalidArgumentError, match="S3 takes 1024"):
+            asyncio.run(getattr(storage, call)(key, *arguments.get(call, ())))
+        assert server.log == []
 
 
 def test_cancelling_a_put_leaves_nothing_in_sight() -> None:

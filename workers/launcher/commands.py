@@ -39,11 +39,11 @@ def _coordinator(endpoints: Endpoints, journal: Path, options: RunOptions) -> li
     ]
 
 
-def _writer(coordinator_url: str, path: Path, writer_id: str, options: RunOptions) -> list[str]:
+def _writer(coordinator_url: str, path: str, writer_id: str, options: RunOptions) -> list[str]:
     beyond = ("--listen", "0.0.0.0:0", "--advertise", options.advertise) if options.advertise else ()
     return [
         *(sys.executable, "-m", "strata_zmq.workers", "writer", "--coordinator-url", coordinator_url),
-        *("--path", str(path), "--writer-id", writer_id, "--ready-fd", Child.READY_FD, *beyond),
+        *("--path", path, "--writer-id", writer_id, "--ready-fd", Child.READY_FD, *beyond),
     ]
 
 
@@ -64,6 +64,6 @@ class Commands:
     """One builder of an argument list per role; `Child.READY_FD` stands for the number of the ready pipe."""
 
     coordinator: Callable[[Endpoints, Path, RunOptions], list[str]] = _coordinator
-    writer: Callable[[str, Path, str, RunOptions], list[str]] = _writer
+    writer: Callable[[str, str, str, RunOptions], list[str]] = _writer
     relay: Callable[[str, str], list[str]] = _relay
     worker: Callable[[RunOptions], list[str]] = _worker

@@ -20,7 +20,7 @@ _TOKEN = "STRATA_SUPERVISOR_TOKEN"  # noqa: S105 - the variable's name
 _OUTER = {_TOKEN, "STRATA_AGENT_URL"}
 
 
-def common_environment(job: str, run_dir: Path, store: Path, run_id: str) -> dict[str, str]:
+def common_environment(job: str, run_dir: Path, store: str, run_id: str) -> dict[str, str]:
     """Return what every process of a run gets, on top of the supervisor's own environment."""
     env = {name: value for name, value in os.environ.items() if name not in _OUTER}
     env.setdefault("PYTHONUNBUFFERED", "1")  # lines show when they are printed, also through a pipe
@@ -28,7 +28,7 @@ def common_environment(job: str, run_dir: Path, store: Path, run_id: str) -> dic
         "STRATA_JOB": job,
         "STRATA_RUN_DIR": str(run_dir),
         "STRATA_RUN_ID": run_id,
-        "STRATA_CHECKPOINT_PATH": str(store),
+        "STRATA_CHECKPOINT_PATH": store,
         "STRATA_SUPERVISOR_PID": str(os.getpid()),
     }
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strata_zmq.errors import AlreadyExistsError, InvalidArgumentError, StorageError
+from strata_zmq.storage import local_folders
 
 __all__ = ["MAX_SOCKET_PATH_BYTES", "Folders", "make_folders"]
 
@@ -47,16 +48,16 @@ class Folders:
             ) from None
 
 
-def make_folders(run_dir: Path | None, store: Path | None) -> Folders:
-    """Choose a run's folders and make those that are kept: `run_dir`, and `store` for its checkpoints.
+def make_folders(run_dir: Path | None, store: str | None) -> Folders:
+    """Choose a run's folders and make those that are kept: `run_dir`, and the local ones of `store` for checkpoints.
 
     Raises StorageError for what cannot be written, and AlreadyExistsError when another run holds `run_dir`.
     """
     run, lock_fd = None, None
     if run_dir is not None:
         run = _writable(run_dir, "--run-dir")
-    if store is not None:
-        _writable(store, "--checkpoint-path")
+    for folder in local_folders(store) if store is not None else ():
+        _writable(folder, "--checkpoint-path")
     if run is not None:
         lock_fd = _lock(run)
     scratch = _scratch()

@@ -5,6 +5,7 @@ Owns the limits and their messages; never starts or makes anything.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Literal
 from strata_zmq.domain.policy import parse_policy
 from strata_zmq.domain.retention import parse_best
 from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.storage import absolute_place, check_place, default_place
 from strata_zmq.transport.endpoints import parse_endpoint
 
 from .job import Limits
@@ -49,7 +51,7 @@ class RunOptions:
     tcp: bool = False
     port: int = 0
     run_dir: Path | None = None
-    checkpoint_path: Path | None = None
+    checkpoint_path: str = ""
     job: str = ""
     lease_s: float = 3.0
     keep_count: int = 5
@@ -114,11 +116,17 @@ class RunOptions:
         stem = self.script if self.module else Path(self.script).stem
         return re.sub(r"[^A-Za-z0-9_.-]", "-", stem)[:128] or "job"
 
-    def store(self) -> Path:
-        """Where checkpoints go: as given, else in the run folder that is kept, else ./checkpoints."""
-        if self.checkpoint_path is not None:
-            return self.checkpoint_path
-        return (self.run_dir or Path()) / "checkpoints"
+    def store(self) -> str:
+        """Where checkpoints go, an absolute path or a URL.
+
+        As given, else the bucket of STORAGE_BACKEND=s3, else in the run folder that is kept, else ./checkpoints.
+        InvalidArgumentError where that is no place.
+        """
+        # STRATA_CHECKPOINT_PATH is what a run tells its own processes: around this one, it is another's.
+        settings = {name: value for name, value in os.environ.items() if name != "STRATA_CHECKPOINT_PATH"}
+        place = self.checkpoint_path or default_place(settings) or (self.run_dir or Path()) / "checkpoints"
+        check_place(place)
+        return absolute_place(place)
 
 
 def _checked(option: str, parse: Callable[[str], object], text: str) -> None:

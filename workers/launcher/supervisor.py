@@ -100,7 +100,7 @@ class Supervisor:
         """
         options = self._options
         raise_file_limit(_FILES + _FILES_PER_CHILD * len(self._job.members))
-        self._store = options.store().absolute()
+        self._store = options.store()
         with ExitStack() as stack:
             job_name = self._reach(stack)
             inbox = stack.enter_context(SignalInbox(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
