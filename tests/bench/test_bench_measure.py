@@ -110,6 +110,23 @@ def test_a_floor_is_met_missed_or_not_measured(playing: Contenders, condition: C
     assert bool(row.notes) is (met is not True)
 
 
+@pytest.mark.parametrize(("bound", "met"), [(0.5, True), (0.49, False)])
+def test_a_peer_can_be_compared_with_round_by_round(playing: Contenders, bound: float, met: bool) -> None:
+    """The machine was slow in the second round and fast in the third: each ratio is of one round."""
+    case = a_case(
+        playing("strata", [10.0, 50.0, 1.0]),
+        peers=(playing("redis", [20.0, 50.0, 4.0]),),
+        floor=Floor("made.floor", (ToPeer("redis", bound, "half of redis", paired=True),), rounds_min=3),
+    )
+    assert measured(case, 3).met is met
+
+
+def test_a_peer_whose_round_came_out_below_nothing_cannot_be_compared_with(playing: Contenders) -> None:
+    floor = Floor("made.floor", (ToPeer("redis", 0.5, "half of redis", paired=True),), rounds_min=1)
+    case = a_case(playing("strata", [10.0]), peers=(playing("redis", [-1.0]),), floor=floor)
+    assert measured(case, 1).met is None
+
+
 def test_higher_is_better_turns_the_comparison_round(playing: Contenders) -> None:
     floor = Floor("made.floor", (ToLimit(0.8, ">= 80 % of memcpy"), Absolute(7.0, ">= 7 GB/s")), rounds_min=1)
     fast = a_case(playing("strata", [8.0]), playing("memcpy", [10.0]), "higher", floor=floor)

@@ -93,3 +93,17 @@ def test_the_installer_refuses_a_peer_that_it_does_not_know(tmp_path: Path) -> N
     assert ended.returncode == 2
     assert "unknown peer 'memcached'; the peers are: uhashring redis etcd grpc torch safetensors" in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_subject_is_asked_as_a_peer_in_an_interpreter_and_an_environment_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PEERS_VARIABLE, str(tmp_path / "none"))
+    options = {"place": str(tmp_path), "state_bytes": 1 << 24, "tensors": 4}
+    with peer_process(
+        "strata_zmq.bench.loads.saver", interpreter=sys.executable, environment={"OMP_NUM_THREADS": "1"}, **options
+    ) as peer:
+        saved = peer.call("save")
+    assert saved["bytes"] == 1 << 24
+    assert saved["wall_s"] > 0
+    assert len(list((tmp_path / "ckpt").iterdir())) == 1

@@ -1,4 +1,4 @@
-"""One rank of a job with torch.distributed: `python dcp_rank.py FOLDER ACTION RANK WORLD [CHECKPOINT]`.
+"""One rank of a job with torch.distributed: `python dcp_rank.py FOLDER ACTION RANK WORLD`.
 
 Every rank knows the whole state by formula, so that each can tell whether what it got is right, to the bit.
 """
@@ -56,17 +56,24 @@ def check(found: dict[str, Any], add: float) -> None:
     assert {name: found[name] for name in PLAIN} == PLAIN
 
 
-def main(folder: str, action: str, rank: int, world: int, checkpoint: str) -> None:
+def load(place: str, world: int, checkpoint: str | int) -> None:
+    """Load into a state of zeros and compare."""
+    found = state(world, {name: torch.zeros_like(tensor) for name, tensor in whole().items()})
+    found |= BLANK
+    reader = StrataReader(place, checkpoint)
+    dcp.load(found, storage_reader=reader)
+    assert reader.manifest is not None
+    assert checkpoint in {"latest", reader.manifest.step}
+    check(found, float(reader.manifest.step))
+    reader.close()
+
+
+def main(folder: str, action: str, world: int) -> None:
     """Do one thing together with the other ranks."""
     place = str(Path(folder) / "checkpoints")
     writer = StrataWriter(place, chunk_bytes=4096, keep_count=2)
     if action == "load":
-        found = state(world, {name: torch.zeros_like(tensor) for name, tensor in whole().items()})
-        found |= BLANK
-        reader = StrataReader(place, checkpoint or "latest")
-        dcp.load(found, storage_reader=reader)
-        assert reader.manifest is not None
-        check(found, float(reader.manifest.step))
+        load(place, world, "latest")
         return
     for step in (1, 2, 3):
         writer.step = step
@@ -80,15 +87,17 @@ def main(folder: str, action: str, rank: int, world: int, checkpoint: str) -> No
             tensor.to_local().zero_()  # training goes on
         saving.result()
     writer.close()
+    for wanted in ("latest", 2):
+        load(place, world, wanted)
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    folder, action, rank, world, *rest = sys.argv[1:]
+    folder, action, rank, world = sys.argv[1:]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     meeting = f"file://{folder}/meeting-{action}-{world}"
     dist.init_process_group("gloo", init_method=meeting, rank=int(rank), world_size=int(world))
     try:
-        main(folder, action, int(rank), int(world), *rest or [""])
+        main(folder, action, int(world))
     finally:
         dist.destroy_process_group()

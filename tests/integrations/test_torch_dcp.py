@@ -20,7 +20,7 @@ from strata_zmq import CheckpointManager
 HERE = Path(__file__).parent
 
 
-def test_without_torch_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_the_import_says_what_to_install() -> None:
     program = (
         "import sys\n"
         "sys.modules['torch'] = None\n"
@@ -45,33 +45,35 @@ def test_nothing_of_ours_unpickles() -> None:
 
 if find_spec("torch") is not None:
 
-    def ranks(folder: Path, action: str, world: int, checkpoint: str = "") -> None:
+    def ranks(folder: Path, action: str, world: int) -> None:
         """Run `action` on `world` processes that form one group."""
         script = str(HERE / "dcp_rank.py")
-        rest = [checkpoint] if checkpoint else []
         running = [
             subprocess.Popen(
-                [sys.executable, script, str(folder), action, str(rank), str(world), *rest],
+                [sys.executable, script, str(folder), action, str(rank), str(world)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
             for rank in range(world)
         ]
-        told = [process.communicate(timeout=100)[0] for process in running]
+        try:
+            told = [process.communicate(timeout=200)[0] for process in running]
+        finally:
+            for process in running:
+                process.kill()
         assert [process.returncode for process in running] == [0] * world, "\n".join(told)
 
+    @pytest.mark.timeout(240)
     @pytest.mark.parametrize("action", ["save", "async", "async-process"])
     def test_two_processes_save_and_any_number_loads(tmp_path: Path, action: str) -> None:
         ranks(tmp_path, action, 2)
         with CheckpointManager(tmp_path / "checkpoints") as manager:
             infos = manager.all_checkpoints()
         assert [(info.step, info.world_size) for info in infos] == [(2, 2), (3, 2)], "the newest two are kept"
-        for world in (2, 1, 3) if action == "save" else (2,):
+        # The two have loaded in the same program; these are others, and cut the state differently.
+        for world in (1, 3) if action == "save" else ():
             ranks(tmp_path, "load", world)
-        if action == "save":
-            (tmp_path / "meeting-load-2").unlink(missing_ok=True)
-            ranks(tmp_path, "load", 2, infos[0].checkpoint_id)
 
     def alone(folder: Path, state: dict[str, Any], **options: Any) -> Any:
         """Save from this process alone; returns the writer."""
