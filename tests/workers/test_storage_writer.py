@@ -196,7 +196,8 @@ def test_retired_checkpoints_and_aborted_saves_leave_the_disk(
         asyncio.run(store.write_chunk(name, 0, 0, b"left behind"))
     client = cluster.client(cluster.join()[0])
     for step in range(1, 6):
-        client.save(state(0, 5000), step=step, epoch=0).result(30.0)
+        # Nothing is equal: what is referred to would stay.
+        client.save(state(step, 5000), step=step, epoch=0).result(30.0)
     with CheckpointManager(cluster.store) as manager:
         kept = {info.checkpoint_id for info in manager.all_checkpoints()}
     assert len(kept) == 3
