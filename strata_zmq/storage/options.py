@@ -44,7 +44,7 @@ class S3Options:
     session_token: str = field(default="", repr=False)
     ca_bundle: str = ""
     sign_payload: SignPayload = "auto"
-    timeout_s: float = 30.0
+    timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
         if _BUCKET.fullmatch(self.bucket) is None:
@@ -73,7 +73,7 @@ class S3Options:
 def s3_options(url: str, environ: Mapping[str, str] = os.environ) -> S3Options:
     """Return the settings for `s3://bucket/prefix` in this environment; InvalidArgumentError names what is wrong."""
     bucket, _, prefix = check_path("path", url).removeprefix("s3://").partition("/")
-    timeout = environ.get("STRATA_S3_TIMEOUT_S", "") or "30"
+    timeout = environ.get("STRATA_S3_TIMEOUT_S", "") or "60"
     try:
         timeout_s = float(timeout)
     except ValueError:

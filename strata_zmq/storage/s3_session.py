@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Connections", "S3Session"]
 
 _CONNECT_TIMEOUT_S = 5.0
+_ONCE_TIMEOUT_S = 15.0
 _REGION_DEFAULT = "us-east-1"
 _BULK_RETRIES = 3
 _BACKOFF_S, _BACKOFF_MAX_S = 0.1, 5.0
@@ -90,11 +91,11 @@ class S3Session:
         region = _region(control.meta.region_name)
         endpoint: str = control.meta.endpoint_url
 
-        def store(*, retries: int, unsigned: bool) -> S3Store:
+        def store(*, retries: int, unsigned: bool, timeout_s: float) -> S3Store:
             return S3Store(
                 options.bucket,
                 prefix=options.prefix or None,
-                client_options=self._client_options(endpoint),
+                client_options=self._client_options(endpoint, timeout_s),
                 retry_config=_retry_config(retries),
                 credential_provider=credentials,
                 # Both names, since obstore would prefer the environment's to the first.
@@ -109,8 +110,9 @@ class S3Session:
 
         return Connections(
             control,
-            bulk=store(retries=_BULK_RETRIES, unsigned=_unsigned(options, endpoint)),
-            once=store(retries=0, unsigned=False),
+            bulk=store(retries=_BULK_RETRIES, unsigned=_unsigned(options, endpoint), timeout_s=options.timeout_s),
+            # It carries kilobytes, and everybody waits for its answer.
+            once=store(retries=0, unsigned=False, timeout_s=min(options.timeout_s, _ONCE_TIMEOUT_S)),
         )
 
     def _control(self, session: boto3.Session) -> Any:
@@ -127,11 +129,11 @@ class S3Session:
             ),
         )
 
-    def _client_options(self, endpoint: str) -> ClientConfig:
+    def _client_options(self, endpoint: str, timeout_s: float) -> ClientConfig:
         found: ClientConfig = {
             "allow_http": endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
-            "timeout": timedelta(seconds=self._options.timeout_s),
+            "timeout": timedelta(seconds=timeout_s),
         }
         if self._options.ca_bundle:
             try:
