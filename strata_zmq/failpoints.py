@@ -87,10 +87,9 @@ def _act(name: str, armed: _Armed) -> None:
                 return
         with Path(log).open("a") as file:
             file.write(f"{os.getpid()} {name} {armed.hits}\n")
-    if armed.action == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif armed.action == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
+    if armed.action in {"kill", "stop"}:
+        # To this very thread: a signal to the process may reach another one first, and this one runs on for a while.
+        signal.pthread_kill(threading.get_ident(), signal.SIGKILL if armed.action == "kill" else signal.SIGSTOP)
     elif armed.action == "error":
         number = getattr(errno, armed.detail)
         raise OSError(number, os.strerror(number), name)
