@@ -207,3 +207,42 @@ if find_spec("torch") is not None:
         with pytest.warns(UserWarning, match="single process"):
             with pytest.raises(InvalidArgumentError, match="use_collectives"):
                 dcp.save({"x": torch.ones(2)}, storage_writer=StrataWriter(tmp_path), use_collectives=False)
+
+    def test_a_planner_that_caches_plans_needs_a_name_for_every_save(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import torch
+        from torch.distributed import checkpoint as dcp
+        from torch.distributed.checkpoint.api import CheckpointException
+        from torch.distributed.checkpoint.planner import SavePlanner
+
+        from strata_zmq.integrations.torch_dcp import StrataWriter
+
+        for name in [name for name in vars(SavePlanner) if name.startswith("_cached_")]:
+            monkeypatch.setattr(SavePlanner, name, {})
+
+        def save(value: int, **named: str) -> None:
+            planner = dcp.DefaultSavePlanner(enable_plan_caching=True)
+            with pytest.warns(UserWarning, match="single process"):
+                dcp.save({"x": torch.tensor([value])}, storage_writer=writer, planner=planner, **named)
+
+        writer = StrataWriter(tmp_path)
+        save(1)
+        with pytest.raises(CheckpointException, match="give every save a checkpoint_id"):
+            save(2)
+        for value in (3, 4):
+            save(value, checkpoint_id=f"named-{value}")
+            found = {"x": torch.tensor([0])}
+            load_alone(tmp_path, found)
+            assert found["x"].item() == value
+        writer.close()
+
+    def test_ranks_that_found_different_checkpoints_do_not_load_a_mixture(tmp_path: Path) -> None:
+        from torch.distributed.checkpoint.planner import LoadPlan
+
+        from strata_zmq.errors import InvalidArgumentError
+        from strata_zmq.integrations.torch_dcp import StrataReader
+
+        plans = [LoadPlan([], storage_data=name) for name in ("step-1", "step-2", "step-1")]
+        with pytest.raises(InvalidArgumentError, match=r"different checkpoints.*step-1, step-2"):
+            StrataReader(tmp_path).prepare_global_plan(plans)
