@@ -68,6 +68,7 @@ class SaveWriter:
         self._packs = packs
         self._references = references
         self._parent: Parent | None = None
+        self._forgotten = 0
         self._step = 0
         self._prepared = False
 
@@ -83,7 +84,8 @@ class SaveWriter:
         await self._store.declare(checkpoint_id, note_of_this_process())
 
     def forget_parent(self) -> None:
-        """Refer to nothing that was saved so far: it may be damaged."""
+        """Refer to nothing that was saved so far, nor to the save under way: it may be damaged."""
+        self._forgotten += 1
         self._parent = None
 
     async def save(self, job: SaveJob) -> Commit:
@@ -116,6 +118,7 @@ class SaveWriter:
 
     async def _write(self, job: SaveJob) -> Commit:
         checkpoint_id, snapshot = job.draft.checkpoint_id, job.snapshot
+        forgotten = self._forgotten
         if not job.declared:
             declaring, job.declaring = job.declaring, None
             await (self.declare(checkpoint_id) if declaring is None else asyncio.wrap_future(declaring))
@@ -129,7 +132,8 @@ class SaveWriter:
             job.manifest = await self._manifest(job, *await self._store.write_rank_index(checkpoint_id, index))
         commit = await self._store.commit(job.manifest, self._retention, fenced=False)
         job.release()
-        self._parent = Parent.of(checkpoint_id, index, job.referred.keys(), self._parent)
+        if forgotten == self._forgotten:
+            self._parent = Parent.of(checkpoint_id, index, job.referred.keys(), self._parent)
         self._step = job.draft.step
         return commit
 

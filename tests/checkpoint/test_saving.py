@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 from typing import TYPE_CHECKING, Any
@@ -265,6 +266,26 @@ def test_after_damage_nothing_that_was_saved_before_is_referred_to(tmp_path: Pat
         save.result(30)
         assert save.written_bytes == save.nbytes
         assert manager.load()["layer0"].tobytes() == arrays()["layer0"].tobytes()
+
+
+def test_damage_that_is_met_while_a_save_is_under_way_is_not_passed_on_by_it(tmp_path: Path) -> None:
+    storage = Gate(tmp_path)
+    storage.open.set()
+    with CheckpointManager(storage, chunk_bytes=64 * 1024) as manager:
+        saved = manager.save_handle(arrays(), 1, 0).result(30)
+        (pack,) = (tmp_path / "ckpt" / saved).rglob("pack-*")
+        storage.open.clear()
+        storage.begun.clear()
+        under_way = manager.save_handle(arrays(changed=1), 2, 0)
+        assert storage.begun.wait(30), "it has decided what to refer to, and writes what is new"
+        os.truncate(pack, 100)
+        assert not manager.verify(1).ok
+        storage.open.set()
+        under_way.result(30)
+        assert under_way.written_bytes < under_way.nbytes
+        assert (save := manager.save_handle(arrays(changed=1), 3, 0)).result(30)
+        assert save.written_bytes == save.nbytes
+        assert manager.load(3)["layer3"][0] == 3.0
 
 
 def test_a_milestone_refers_to_nothing(tmp_path: Path) -> None:
