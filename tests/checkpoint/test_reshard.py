@@ -20,7 +20,7 @@ from strata_zmq.checkpoint.reshard import Box, target_of
 from strata_zmq.checkpoint.sharded import Sharded
 from strata_zmq.errors import CheckpointCorruptError, InvalidArgumentError
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 dtypes = st.sampled_from(["<f4", "|u1", ">i8", "<U3"])
 ways = st.builds(
     Way, seed=st.integers(0, 2**32), cuts=st.integers(0, 20), pack_chunks=st.integers(1, 4), gap=st.just(9)
@@ -169,6 +169,15 @@ def test_only_the_chunks_that_hold_something_wanted_are_read(tmp_path: Path) -> 
         assert manager.load("one", rank=0, world=2)["w"].array.tobytes() == whole[:32].tobytes()
         with pytest.raises(CheckpointCorruptError, match="rank-00002"):
             manager.load("one", rank=1, world=2)
+
+
+def test_copies_in_equal_chunks_are_read_once(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, [{"w": numbered((9, 9), "<f8")} for _ in range(4)], way=Way(cuts=0))
+    with CheckpointManager(tmp_path) as manager:
+        manager.load(world=1)
+        assert manager.last_restore is not None
+        assert manager.last_restore.bytes_checked == 9 * 9 * 8
+        assert not manager.last_restore.whole, "the other copies were not looked at"
 
 
 def test_one_rank_that_saved_plain_arrays_can_be_cut_for_many(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ ways = st.builds(
     pack_chunks=st.integers(1, 5),
     gap=st.sampled_from([0, 1, 300]),
 )
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def written(root: Path, *ranks: Any, **options: Any) -> Path:
