@@ -137,7 +137,8 @@ class TieredStore(CheckpointStore):
         self.far = CheckpointStore(storage.far, prefix)
         self._note_key = f"{self._prefix}TIER"
         self._looked = False
-        self._lock = asyncio.Lock()
+        self._copying = asyncio.Lock()
+        self._looking = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._there: set[str] = set()
         self._damaged: dict[str, StrataError] = {}
@@ -194,7 +195,7 @@ class TieredStore(CheckpointStore):
     async def drain(self) -> list[str]:
         """Copy what the far place lacks, the newest first, and delete there what is retired; returns the ids copied."""
         copied: list[str] = []
-        async with self._lock:
+        async with self._copying:
             await self._take_over()
             while True:
                 near, far = await self.near.head(), await self.far.head()
@@ -237,8 +238,7 @@ class TieredStore(CheckpointStore):
     async def _look(self) -> None:
         """Look at the far HEAD once: it may be another machine's."""
         try:
-            async with self._lock:
-                await self._take_over()
+            await self._take_over()
         except StrataError as error:
             # Whoever has checkpoints here goes on. Whoever has none must not take that for a beginning.
             if not error.retryable or not (await self.near.head()).retained:
@@ -251,6 +251,12 @@ class TieredStore(CheckpointStore):
 
     async def _take_over(self) -> None:
         """Add what another process has put into the far place to the near HEAD."""
+        # Reading HEAD waits for this, and must not wait for a copy.
+        async with self._looking:
+            await self._take_over_in_turn()
+            self._looked = True
+
+    async def _take_over_in_turn(self) -> None:
         far = await self.far.head()
         self._there = {entry.checkpoint_id for entry in far.retained}
         if not far.version or far.nonce == await self._noted():

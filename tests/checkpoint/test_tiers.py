@@ -355,3 +355,32 @@ def test_a_manager_saves_near_and_tells_of_both_tiers(tmp_path: Path) -> None:
     with CheckpointManager(f"{tmp_path}/far") as manager:
         assert [info.step for info in manager.all_checkpoints()] == [1, 2, 3]
         assert manager.load()["w"].tobytes() == state["w"].tobytes()
+
+
+def test_a_commit_does_not_wait_for_a_copy(pair: Pair) -> None:
+    """However long the far place takes for an object, the near one is read and committed to."""
+
+    async def scenario() -> None:
+        await save(pair.store(), "a", step=1)
+        held, taken = asyncio.Event(), asyncio.Event()
+
+        class Slow(Far):
+            async def put(self, key: str, data: Any) -> None:
+                taken.set()
+                await held.wait()
+                await super().put(key, data)
+
+        store = TieredStore(TieredStorage(StepStorage(pair.near), Slow(pair.far)))
+        store.drain_soon()
+        await asyncio.wait_for(taken.wait(), 20)
+        again = TieredStore(store.storage)
+        for one in (store, again):
+            assert [entry.checkpoint_id for entry in await asyncio.wait_for(one.entries(), 20)] == ["a"]
+        await asyncio.wait_for(save(again, "b", step=2), 20)
+        held.set()
+        await asyncio.wait_for(store.reaches_far("b"), 20)
+        await store.stop()
+
+    asyncio.run(scenario())
+    assert pair.head() == ["a", "b"]
+    pair.whole()
