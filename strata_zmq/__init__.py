@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from strata_zmq.checkpoint.manager import CheckpointInfo, CheckpointManager
+    from strata_zmq.checkpoint.sharded import Sharded
     from strata_zmq.errors import StrataError
     from strata_zmq.workers.aio import AsyncWorkerSession
     from strata_zmq.workers.mixin import WorkerMixin
@@ -23,6 +24,7 @@ _HOMES = {
     "CheckpointInfo": "strata_zmq.checkpoint.manager",
     "CheckpointManager": "strata_zmq.checkpoint.manager",
     "DatasetRegistry": "strata_zmq.workers.registry",
+    "Sharded": "strata_zmq.checkpoint.sharded",
     "StrataError": "strata_zmq.errors",
     "TrainingOrchestrator": "strata_zmq.workers.orchestrator",
     "WorkerMixin": "strata_zmq.workers.mixin",
@@ -33,6 +35,7 @@ __all__ = [
     "CheckpointInfo",
     "CheckpointManager",
     "DatasetRegistry",
+    "Sharded",
     "StrataError",
     "TrainingOrchestrator",
     "WorkerMixin",

@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "checkpoints.md"
 
 def test_the_examples_of_the_page_run_as_they_stand_in_order(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     script = tmp_path / "page.py"
     script.write_text("\n".join(blocks))
     ended = subprocess.run(
