@@ -25,14 +25,13 @@ import zmq
 from strata_zmq.checkpoint.background import BackgroundLoop
 from strata_zmq.checkpoint.codec import Codec
 from strata_zmq.checkpoint.packs import PackWriter
-from strata_zmq.checkpoint.store import CheckpointStore
+from strata_zmq.checkpoint.tiers import TieredStore, open_store
 from strata_zmq.domain.credit import CreditGrantor
 from strata_zmq.errors import InvalidArgumentError, NotFoundError, ProtocolError, ResourceExhaustedError, StrataError
 from strata_zmq.failpoints import failpoint
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol import stream
 from strata_zmq.startup import announce, log_to_stderr
-from strata_zmq.storage import open_storage
 from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
 from strata_zmq.transport.endpoints import ipc_path
 from strata_zmq.transport.sockets import CONTROL, STREAM, bind, open_socket
@@ -97,8 +96,8 @@ class StorageWriter:
         keys = CurveKeys.from_environment()
         self._gate = accept_job_key_only(self._context, keys) if keys else None
         self._background.run(_step_back())
-        self._store = CheckpointStore(open_storage(config.path))
-        self._background.run(self._store.storage.prepare())
+        self._store = open_store(config.path)
+        self._background.run(self._begin_storage())
         self._packs = PackWriter(self._store, codec=Codec.for_name(config.compression))
         self._sink = ChunkSink(self._store, self._packs, self._background, self._poke)
         data, control = config.endpoints()
@@ -350,6 +349,12 @@ class StorageWriter:
                 raise
             return False
         return True
+
+    async def _begin_storage(self) -> None:
+        await self._store.storage.prepare()
+        if isinstance(self._store, TieredStore):
+            # What a writer before this one had not copied to the far tier.
+            self._store.drain_soon()
 
     async def _end_storage(self, packs: PackWriter) -> None:
         await packs.close()

@@ -49,16 +49,17 @@ def test_a_writer_whose_disk_stands_still_gets_no_more_and_the_others_finish(mak
     """It answers every ping, and would be waited for for a minute; what it writes in the end does no harm."""
     cluster = make_cluster()
     go = cluster.folder / "go"
-    slow = cluster.writer("slow", env={"STRATA_FAILPOINTS": f"storage.write=pause:{go}@3"})
-    cluster.writer("quick")
+    small = ("--window-mib", "1", "--inflight-mib", "1")
+    slow = cluster.writer("slow", *small, env={"STRATA_FAILPOINTS": f"storage.write=pause:{go}@3"})
+    cluster.writer("quick", *small)
     client = cluster.client(cluster.join()[0], chunk_bytes=16_384)
-    first = client.save(state(1, 3_000_000), step=1, epoch=0)
-    assert_holds(cluster.store, first.result(25.0), state(1, 3_000_000))
+    first = client.save(state(1, 12_000_000), step=1, epoch=0)
+    assert_holds(cluster.store, first.result(25.0), state(1, 12_000_000))
     assert first.durable_s >= 2.0, "the slow writer was to hold some chunks"
     go.touch()
-    second = client.save(state(2, 3_000_000), step=2, epoch=0)
-    assert_holds(cluster.store, second.result(25.0), state(2, 3_000_000))
-    assert_holds(cluster.store, first.checkpoint_id, state(1, 3_000_000))
+    second = client.save(state(2, 12_000_000), step=2, epoch=0)
+    assert_holds(cluster.store, second.result(25.0), state(2, 12_000_000))
+    assert_holds(cluster.store, first.checkpoint_id, state(1, 12_000_000))
     slow.stop()
 
 
@@ -143,6 +144,25 @@ def test_storage_that_fails_for_a_while_costs_attempts_and_not_the_checkpoint(
     assert handle.durable.result(30.0) == handle.checkpoint_id
     assert (handle.state, handle.error) == ("DURABLE", None)
     assert_holds(cluster.store, handle.checkpoint_id, state(1))
+
+
+# ---- two tiers -----------------------------------------------------------------------------------------------------
+
+
+def test_a_writer_copies_what_is_committed_to_the_far_tier_and_goes_on_where_one_before_it_ended(
+    make_cluster: Make, eventually: Callable[..., Any], tmp_path: Path
+) -> None:
+    cluster = make_cluster()
+    near, far = cluster.store, tmp_path / "far"
+    cluster.store = f"{near},file://{far}"
+    first = cluster.writer("first", env={"STRATA_FAILPOINTS": "tier.object.copied=kill"})
+    client = cluster.client(cluster.join()[0])
+    handle = client.save(state(1), step=1, epoch=0)
+    assert_holds(near, handle.result(30.0), state(1))
+    assert first.wait() == -signal.SIGKILL
+    cluster.writer("first")
+    eventually((far / "HEAD").exists, 30.0)
+    assert_holds(far, handle.checkpoint_id, state(1))
 
 
 # ---- references -----------------------------------------------------------------------------------------------------
