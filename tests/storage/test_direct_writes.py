@@ -118,6 +118,7 @@ def test_memory_that_lies_well_is_written_without_a_copy(tmp_path: Path, memory:
     (whole, tail) = files.writes
     assert whole == ([address_of(memory), address_of(memory) + 12 * MIB], 0, 9 * MIB, True)
     assert tail[1:] == (9 * MIB, 100, False)
+    assert storage.traits.aligned == BLOCK, "nothing was refused"
 
 
 def test_memory_that_lies_badly_is_written_past_the_page_cache_all_the_same(tmp_path: Path, memory: memoryview) -> None:
@@ -185,7 +186,9 @@ def test_a_write_of_which_the_system_takes_a_part_goes_on(
             return count
 
     parts = [memory[: 3 * MIB], memory[4 * MIB + 1 : 6 * MIB]]
-    assert stored(LocalStorage(tmp_path, direct=direct, files=Reluctant()), parts) == b"".join(parts)
+    storage = LocalStorage(tmp_path, direct=direct, files=Reluctant())
+    assert stored(storage, parts) == b"".join(parts)
+    assert storage.traits.aligned == (BLOCK if direct else 1), "nothing was refused"
 
 
 @pytest.mark.parametrize("at", ["write", "sync"])
