@@ -142,8 +142,12 @@ class S3Storage:
             async with slots:
                 return await self._again(lambda: self._read_piece(connections.bulk, key, start + offset, piece), where)
 
-        async with asyncio.TaskGroup() as group:
-            reads = [group.create_task(read(offset)) for offset in range(0, len(into), _READ_BYTES) or [0]]
+        try:
+            async with asyncio.TaskGroup() as group:
+                reads = [group.create_task(read(offset)) for offset in range(0, len(into), _READ_BYTES) or [0]]
+        except ExceptionGroup as failed:
+            # One failure ends the others, and is the one to be told.
+            raise failed.exceptions[0] from failed
         return sum(task.result() for task in reads)
 
     async def exists(self, key: str) -> bool:

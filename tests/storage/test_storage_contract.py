@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,6 +41,74 @@ def test_what_was_put_is_what_one_gets(storage: Storage, data: bytes, kind: type
         return await storage.get("a/b/c")
 
     assert asyncio.run(scenario()) == data
+
+
+@pytest.mark.parametrize("nbytes", [10, 100_000, 9 << 20], ids=["small", "middling", "large"])
+def test_several_parts_are_one_object(storage: Storage, nbytes: int) -> None:
+    data = random.Random(nbytes).randbytes(nbytes)
+    cuts = [0, 3, 4, 4, nbytes // 2, nbytes]
+    parts = [memoryview(data)[start:stop] for start, stop in pairwise(cuts)]
+
+    async def scenario() -> tuple[bytes, bytes]:
+        await storage.put("parts", parts)
+        await storage.put("none", [])
+        return await storage.get("parts"), await storage.get("none")
+
+    assert asyncio.run(scenario()) == (data, b"")
+
+
+def test_reading_into_memory_fills_what_is_there(storage: Storage) -> None:
+    """From any place, and no further than the object's end; 20 MiB is more than one request of any backend."""
+    data = random.Random(1).randbytes(20 << 20)
+
+    async def scenario() -> None:
+        await storage.put("k", data)
+        for start, nbytes in [
+            (0, len(data)),
+            (5, 1000),
+            (len(data) - 10, 100),
+            (len(data), 5),
+            (len(data) + 7, 5),
+            (3, 0),
+        ]:
+            into = bytearray(b"\xff" * nbytes)
+            count = await storage.get_into("k", start, memoryview(into))
+            assert count == len(data[start : start + nbytes])
+            assert into[:count] == data[start : start + nbytes]
+            assert into[count:] == b"\xff" * (nbytes - count), "what is behind it stays as it was"
+        with pytest.raises(NotFoundError, match="nowhere"):
+            await storage.get_into("nowhere", 0, memoryview(bytearray(1)))
+        with pytest.raises(InvalidArgumentError, match="start"):
+            await storage.get_into("k", -1, memoryview(bytearray(1)))
+
+    asyncio.run(scenario())
+
+
+def test_many_objects_are_deleted_together(storage: Storage) -> None:
+    async def scenario() -> list[str]:
+        for number in range(5):
+            await storage.put(f"a/{number}", b"x")
+        await storage.delete_many([])
+        await storage.delete_many(["a/1", "a/3", "a/never", "b"])
+        return await storage.list()
+
+    assert asyncio.run(scenario()) == ["a/0", "a/2", "a/4"]
+
+
+def test_a_storage_that_was_closed_may_be_closed_again(storage: Storage) -> None:
+    async def scenario() -> None:
+        await storage.put("k", b"x")
+        await storage.close()
+        await storage.close()
+
+    asyncio.run(scenario())
+
+
+def test_it_says_how_it_likes_to_be_used(storage: Storage) -> None:
+    traits = storage.traits
+    assert traits.object_bytes_best >= 1 << 20
+    assert traits.puts_at_once >= 1
+    assert traits.aligned >= 1
 
 
 def test_a_range_is_cut_off_at_the_end_of_the_object(storage: Storage) -> None:
@@ -182,6 +252,8 @@ def test_a_key_outside_its_limits_is_refused_by_every_method(storage: Storage, k
         storage.exists(key),
         storage.delete(key),
         storage.read_versioned(key),
+        storage.get_into(key, 0, memoryview(bytearray(1))),
+        storage.delete_many([key]),
         storage.replace(key, b"", None),
     ]
     for call in calls:
