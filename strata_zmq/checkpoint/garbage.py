@@ -6,18 +6,19 @@ It knows folders and HEAD; never who saves, or by which rule a checkpoint was re
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from strata_zmq.domain.manifest import save_order, save_term
 from strata_zmq.domain.retention import reachable
-from strata_zmq.errors import NotFoundError
+from strata_zmq.errors import CheckpointCorruptError, NotFoundError
 from strata_zmq.failpoints import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from strata_zmq.checkpoint.store import CheckpointStore
-    from strata_zmq.domain.manifest import Head
+    from strata_zmq.domain.manifest import Head, HeadEntry
 
 __all__ = ["Intent", "collect", "delete_folder", "is_past", "unreachable"]
 
@@ -55,6 +56,8 @@ async def collect(
     buried = await store.bury(found)
     for checkpoint_id in buried:
         await delete_folder(store, checkpoint_id)
+    for entry in (await store.head()).retained:
+        await _delete_strays(store, entry)
     await store.sweep()
     failpoint("gc.after")
     return buried
@@ -73,6 +76,24 @@ async def delete_folder(store: CheckpointStore, checkpoint_id: str) -> None:
     await store.storage.sweep(folder, older_than_s=0.0)
     # Last, so that an interrupted deletion can still be told from a save in flight.
     await store.storage.delete(intent)
+
+
+async def _delete_strays(store: CheckpointStore, entry: HeadEntry) -> None:
+    """Delete packs in a checkpoint's folder that none of its indexes names, where a writer finished it for the dead.
+
+    What other writers had stored by then is in nobody's index. Whoever refers to this checkpoint took it from there.
+    """
+    with suppress(CheckpointCorruptError):
+        manifest = await store.read_manifest(entry)
+        if any(rank.drained for rank in manifest.ranks):
+            keys = await store.storage.list(store.folder(entry.checkpoint_id))
+            named = {
+                chunk.key
+                for rank in range(manifest.world_size)
+                for chunk in (await store.read_rank_index(manifest, rank)).chunks
+            }
+            packs = [key for key in keys if key.rpartition("/")[2].startswith(("pack-", "chunk-"))]
+            await store.storage.delete_many([key for key in packs if key not in named])
 
 
 async def _intent(store: CheckpointStore, checkpoint_id: str) -> Intent:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 from typing import TYPE_CHECKING
 
 import pytest
 from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
 
+from strata_zmq.checkpoint.pack_layout import lay_out
 from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.domain.manifest import Manifest, RankEntry, RankIndex
 from strata_zmq.domain.retention import Retention
@@ -219,3 +223,73 @@ def test_a_damaged_head_is_named(store: CheckpointStore, tmp_path: Path) -> None
         asyncio.run(store.entries())
     with pytest.raises(CheckpointCorruptError, match="run-1/HEAD"):
         asyncio.run(saved(store, "b"))
+
+
+def digested(*parts: memoryview | bytes) -> list[tuple[str, memoryview | bytes]]:
+    return [(blake3(part).hexdigest(), part) for part in parts]
+
+
+def packs(folder: Path) -> list[Path]:
+    return list(folder.rglob("pack-*"))
+
+
+def test_the_chunks_of_a_pack_are_read_back_one_by_one_and_in_parts(store: CheckpointStore, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        parts = [b"a" * 5000, b"b", b"c" * 4096]
+        records = await store.write_pack("a", 0, 0, digested(*parts))
+        assert len(packs(tmp_path)) == 1
+        assert [await store.read_chunk(record) for record in records] == parts
+        into = bytearray(96)
+        await store.read_into(records[2], 4000, memoryview(into))
+        assert into == b"c" * 96
+        for offset, size in ((4001, 96), (-1, 5), (0, 4097)):
+            with pytest.raises(InvalidArgumentError, match="give a range within it"):
+                await store.read_into(records[2], offset, memoryview(bytearray(size)))
+
+    asyncio.run(scenario())
+
+
+def test_a_pack_that_is_missing_or_cut_off_is_named(store: CheckpointStore, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        records = await store.write_pack("a", 0, 0, digested(b"a" * 5000, b"b" * 100))
+        (path,) = packs(tmp_path)
+        path.write_bytes(path.read_bytes()[:-1])
+        assert await store.read_chunk(records[0]) == b"a" * 5000
+        with pytest.raises(CheckpointCorruptError, match="has 99 bytes, its index says 100: cut off"):
+            await store.read_chunk(records[1])
+        with pytest.raises(CheckpointCorruptError, match="ends 1 bytes before the end of a chunk in it"):
+            await store.read_into(records[1], 0, memoryview(bytearray(100)))
+        path.unlink()
+        for work in (store.read_chunk(records[0]), store.read_into(records[0], 0, memoryview(bytearray(1)))):
+            with pytest.raises(CheckpointCorruptError, match=r"pack-.* is missing"):
+                await work
+
+    asyncio.run(scenario())
+
+
+def test_neighbours_in_memory_are_one_part_of_a_pack_with_the_gap_between_them() -> None:
+    """Nothing is copied, and what lies at an aligned address does so in the object."""
+    arena = mmap.mmap(-1, 64 * 1024)
+    arena[:] = bytes(64 * 1024)
+    view = memoryview(arena)
+    neighbours = [view[0:5000], view[8192:9000], view[12288:16384]]
+    parts, offsets = lay_out(neighbours, 4096)
+    assert offsets == [0, 8192, 12288]
+    assert [memoryview(part).nbytes for part in parts] == [16384]
+    far, stranger = view[40960:41000], bytes(10)
+    parts, offsets = lay_out([*neighbours[:2], far, stranger], 4096)
+    assert offsets[:3] == [0, 8192, 12288]
+    assert offsets[3] in {12328, 16384}
+    assert [memoryview(part).nbytes for part in parts][:3] == [9000, 12288 - 9000, 40]
+    parts, offsets = lay_out([b"x" * 3, b"y" * 5], 1)
+    assert offsets == [0, 3]
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(1, 90)), min_size=1, max_size=12), st.sampled_from([1, 16]))
+def test_wherever_pieces_lie_each_is_found_at_its_offset(places: list[tuple[int, int]], aligned: int) -> None:
+    memory = memoryview(bytes(range(256)) * 2)
+    pieces = [memory[begin : begin + size] for begin, size in places]
+    parts, offsets = lay_out(pieces, aligned)
+    whole = b"".join(parts)
+    assert [whole[at : at + piece.nbytes] for at, piece in zip(offsets, pieces, strict=True)] == pieces
+    assert all(one + piece.nbytes <= two for one, piece, two in zip(offsets, pieces, offsets[1:], strict=False))

@@ -287,3 +287,18 @@ def test_an_interrupted_collection_is_finished_by_the_next(places: Places) -> No
         assert "ckpt/aborted/intent" in places.objects or not any("aborted" in key for key in places.objects)
     finished(store_of(places).collect())
     assert {key.split("/")[1] for key in places.objects if key != "HEAD"} == {"kept"}
+
+
+def test_packs_that_a_dead_workers_save_left_unnamed_go_from_its_committed_folder(places: Places) -> None:
+    """And only where a writer finished a rank's save: elsewhere nobody looks."""
+    store = store_of(places)
+    for name, drained in (("whole", False), ("drained", True)):
+        chunks = finished(store.write_pack(name, 0, 0, [(blake3(b"1").hexdigest(), b"1")]))
+        finished(store.write_pack(name, 0, 1, [(blake3(b"stray").hexdigest(), b"stray")]))
+        key, digest = finished(store.write_rank_index(name, RankIndex(0, None, (), tuple(chunks))))
+        manifest = Manifest(name, 1, 0, 0, 0, 1.0, (RankEntry(0, "w", key, digest, 1, drained=drained),))
+        finished(store.commit(manifest, Retention(5), fenced=False))
+    assert finished(store.collect()) == []
+    assert damages(places) == []
+    assert len([key for key in places.objects if "drained/rank-00000/pack" in key]) == 1
+    assert len([key for key in places.objects if "whole/rank-00000/pack" in key]) == 2
