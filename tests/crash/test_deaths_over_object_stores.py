@@ -39,14 +39,21 @@ def open_all(
 
 
 @pytest.mark.parametrize(
-    ("steps", "keep_count"),
-    [([1, 2], 1), ([1, 2, 3], 2)],
-    ids=["two checkpoints, the first retired", "three checkpoints, two kept"],
+    ("steps", "keep_count", "references", "overlap"),
+    [
+        ([1, 2], 1, False, False),
+        ([1, 2, 3], 2, False, True),
+        ([1, 2, 3], 1, True, False),
+        ([1, 2, 3, 4], 1, True, True),
+    ],
+    ids=["two, the first retired", "three at once, two kept", "each refers to those before", "and all at once"],
 )
-def test_a_death_at_any_request_loses_nothing_that_was_acknowledged(steps: list[int], keep_count: int) -> None:
+def test_a_death_at_any_request_loses_nothing_that_was_acknowledged(
+    steps: list[int], keep_count: int, references: bool, overlap: bool
+) -> None:
     storage = RecordingObjects()
     assert isinstance(storage, Storage)
-    run(storage, steps, keep_count, storage.ack)
+    run(storage, steps, keep_count, storage.ack, references=references, overlap=overlap)
     count, wrong = open_all(storage.events, steps, keep_count)
     assert wrong == []
     assert count > 15
