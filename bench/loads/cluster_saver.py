@@ -11,10 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from strata_zmq import WorkerMixin
 from strata_zmq.bench.loads.process import child_process
 from strata_zmq.bench.loads.state import State
 from strata_zmq.bench.peers.training_loop import slowdown
-from strata_zmq.workers.mixin import WorkerMixin
 
 if TYPE_CHECKING:
     from strata_zmq.checkpoint.handle import SaveHandle
