@@ -167,7 +167,7 @@ def test_only_the_chunks_that_hold_something_wanted_are_read(tmp_path: Path) -> 
         for pack in tmp_path.glob("ckpt/one/rank-0000[23]/pack-*"):
             pack.unlink()
         assert manager.load("one", rank=0, world=2)["w"].array.tobytes() == whole[:32].tobytes()
-        with pytest.raises(CheckpointCorruptError, match="rank-00002"):
+        with pytest.raises(CheckpointCorruptError, match=r"rank-0000[23]"):
             manager.load("one", rank=1, world=2)
 
 
