@@ -21,6 +21,10 @@ def test_every_promise_holds_through_every_storm(first: int) -> None:
     assert min(seen.get(name, 0) for name in EVENTS) > 0, seen
 
 
+def test_among_these_storms_are_some_in_which_a_writer_finishes_a_dead_workers_save() -> None:
+    assert any(simulate(seed).counts.get("RankDrained") for seed in range(AT_ONCE))
+
+
 EVENTS = (
     "BarrierReleased",
     "CheckpointAborted",
@@ -32,4 +36,5 @@ EVENTS = (
     "GenerationBroken",
     "GenerationChanged",
     "HistoryRestored",
+    "RankStaged",
 )

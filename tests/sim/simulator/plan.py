@@ -81,6 +81,13 @@ class Plan:
     agent_crashes: float
     agent_pauses: float
 
+    @property
+    def stages(self) -> bool:
+        """Whether savers leave their bytes in a writer's reach, and are slow then. It is no draw of its own: the others
+        would become others.
+        """
+        return self.writers > 0 and self.datasets[0].seed % 3 == 0
+
     @classmethod
     def draw(cls, rng: random.Random) -> Plan:
         """Draw a plan."""

@@ -29,7 +29,7 @@ from .samples import Samples
 from .storage import MemoryStorage, drive, finished
 from .storm import Storm
 from .timeline import Timeline
-from .training import Model, Trainer
+from .training import Model, Trainer, Will
 from .transcript import Transcript
 from .watch import Watch
 from .writer import Writer
@@ -39,6 +39,7 @@ __all__ = ["Outcome", "Simulation", "simulate"]
 TOKEN = "supervisor"  # noqa: S105 - a simulated one's
 PROGRESS_WITHIN_S = 10.0
 _PROGRESS = 2
+_LOOK_S = 0.05
 """Commit points and epochs that have to follow the storm."""
 
 
@@ -315,6 +316,23 @@ class Simulation:
         """Store a rank's share of a checkpoint."""
         data = json.dumps([model.chain.hex(), model.commits]).encode()
         drive(self.storage.put(key, data), self.timeline, lambda: True, lambda nothing, error: done())
+
+    def leave_will(self, trainer: Trainer, opened: wire.CheckpointOpened, model: Model) -> Will | None:
+        """Leave a model with the first writer there is; it looks after its worker from then on."""
+        name = opened.writers[0].writer_id
+        process, writer = self.workers.get(trainer.name), self.writers.get(name)
+        if process is None or self.trainers[trainer.name] is not trainer or writer is None or writer.process.dead:
+            return None
+        will = Will(opened.checkpoint_id, opened.rank, trainer.name, name, model)
+
+        def look() -> None:
+            if process.dead and will.open:
+                writer.drain(will)
+            elif will.open and not writer.process.dead:
+                self.timeline.after(_LOOK_S, look)
+
+        self.timeline.after(_LOOK_S, look)
+        return will
 
     def _swapped(self, data: bytes) -> None:
         """HEAD has advanced: what it reaches is all there."""

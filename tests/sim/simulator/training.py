@@ -34,9 +34,10 @@ from .process import Program, Sleep
 from .samples import Samples
 from .truth import BEGINNING, chain
 
-__all__ = ["Model", "Outside", "Trainer"]
+__all__ = ["Model", "Outside", "Trainer", "Will"]
 
 _LONG_S = 300.0
+_STREAM_S = 1.5
 _MOVED = (GenerationChangedError, StaleGenerationError)
 _BEGINNING = b'{"epoch": 0, "commit_index": 0, "datasets": {}}'
 
@@ -47,6 +48,18 @@ class Model:
 
     chain: bytes = BEGINNING
     commits: int = 0
+
+
+@dataclass(slots=True)
+class Will:
+    """What a writer has of a rank's save, and would store if the rank died while it is `open`."""
+
+    checkpoint_id: str
+    rank: int
+    worker_id: str
+    writer_id: str
+    model: Model
+    open: bool = True
 
 
 class Outside(Protocol):
@@ -62,6 +75,9 @@ class Outside(Protocol):
 
     def put_bytes(self, key: str, model: Model, done: Callable[[], None]) -> None:
         """Make a model durable under a key."""
+
+    def leave_will(self, trainer: Trainer, opened: wire.CheckpointOpened, model: Model) -> Will | None:
+        """Leave a model in a writer's reach, which stores it when this worker dies."""
 
     def latest(self) -> tuple[str, bytes, Model] | None:
         """Return (id, ledger, model) of the newest checkpoint that is committed."""
@@ -346,6 +362,10 @@ class Trainer(SessionState):
         """Write this rank's bytes and wait until the checkpoint is durable; training goes on meanwhile."""
         key = f"ckpt/{opened.checkpoint_id}/rank-{opened.rank:05d}/index-{self.incarnation}"
         written: list[bool] = []
+        will = self._outside.leave_will(self, opened, model) if self.plan.stages and opened.writers else None
+        if will is not None:
+            self._spawn(self._tell_staged(will))
+            yield Sleep(_STREAM_S)
         self._outside.put_bytes(key, model, lambda: written.append(True))
         while not written:
             yield Sleep(0.01 + self.plan.storage_s)
@@ -354,7 +374,11 @@ class Trainer(SessionState):
         )
         if self.plan.save_fails and self._rng.random() < self.plan.save_fails:
             ending = wire.CheckpointFailed(checkpoint_id=opened.checkpoint_id, code="storage", message="no space left")
-        try:
+        with suppress(StrataError):
             yield Ask(ending, _LONG_S)
-        except StrataError:
-            return
+        if will is not None:
+            will.open = False
+
+    def _tell_staged(self, will: Will) -> Program:
+        with suppress(StrataError):
+            yield Ask(wire.CheckpointStaged(checkpoint_id=will.checkpoint_id, writer_id=will.writer_id), 30.0)

@@ -65,6 +65,8 @@ class Truth:
     saved: dict[str, Saved] = field(default_factory=dict)
     arrived: dict[str, set[str]] = field(default_factory=dict)
     """By checkpoint the workers whose bytes are durable."""
+    staged: set[tuple[str, str]] = field(default_factory=set)
+    """By checkpoint and worker who has left its bytes in a writer's reach."""
     aborted: set[str] = field(default_factory=set)
     """Checkpoints that were given up, and not begun again since."""
     taken: set[str] = field(default_factory=set)
@@ -170,10 +172,18 @@ class Truth:
     def _CheckpointAborted(self, record: records.CheckpointAborted) -> None:  # noqa: N802
         self.aborted.add(record.checkpoint_id)
 
+    def _RankStaged(self, record: records.RankStaged) -> None:  # noqa: N802
+        saved = self.saved.get(record.checkpoint_id)
+        require(saved is not None and record.checkpoint_id not in self.aborted, f"{record} of nothing that is open")
+        assert saved is not None
+        self.staged.add((record.checkpoint_id, saved.workers[record.rank]))
+
     def _RankArrived(self, record: records.RankArrived) -> None:  # noqa: N802
         arrived = self.arrived.setdefault(record.checkpoint_id, set())
         require(record.arrival.worker_id not in arrived, f"{record.arrival} arrives twice at {record.checkpoint_id}")
         arrived.add(record.arrival.worker_id)
+        left = (record.checkpoint_id, record.arrival.worker_id) in self.staged
+        require(left or not record.arrival.drained, f"{record.arrival} is drained, and was never in a writer's reach")
 
     def _CheckpointTaken(self, record: records.CheckpointTaken) -> None:  # noqa: N802
         self.taken.add(record.checkpoint.checkpoint_id)

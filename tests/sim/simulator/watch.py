@@ -132,6 +132,8 @@ class Watch:
             self.nobody_who_remembers_is_overruled(record)
             self.decided.read(record)
             self.counts[type(record).__name__] += 1
+            if isinstance(record, records.RankArrived) and record.arrival.drained:
+                self.counts["RankDrained"] += 1
         self._gone.clear()
         self.ranks_that_run_one_program_are_not_given_up(effects)
         if effects.records:

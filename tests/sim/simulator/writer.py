@@ -5,6 +5,7 @@ The checkpoint store is the real one; only the bytes lie in memory.
 
 from __future__ import annotations
 
+import json
 import random
 from collections import deque
 
@@ -17,6 +18,7 @@ from .network import Network
 from .process import Process
 from .storage import MemoryStorage, drive, finished
 from .timeline import Timeline
+from .training import Will
 from .transcript import Transcript
 
 __all__ = ["Writer"]
@@ -39,6 +41,7 @@ class Writer:
         self._life = life
         self._timeline = timeline
         self._transcript = transcript
+        self._storage = storage
         self._store = CheckpointStore(storage)
         self._orders: deque[wire.CommitCheckpoint] = deque()
         self._busy = False
@@ -96,6 +99,26 @@ class Writer:
             self._next()
 
         drive(self._store.commit(manifest, retention_of(order), pinned=order.pinned), self._timeline, self._alive, done)
+
+    def drain(self, will: Will) -> None:
+        """Store what a worker that has died left here, and arrive for it."""
+        key = f"ckpt/{will.checkpoint_id}/rank-{will.rank:05d}/index-drained-{self._life}"
+        data = json.dumps([will.model.chain.hex(), will.model.commits]).encode()
+        arrival = wire.CheckpointArrive(
+            checkpoint_id=will.checkpoint_id,
+            index_key=key,
+            digest="0" * 64,
+            size_bytes=8,
+            worker_id=will.worker_id,
+            rank=will.rank,
+        )
+        self._transcript.tell(self._timeline.now, self.name, f"drains {will.checkpoint_id} for {will.worker_id}")
+
+        def done(nothing: None, error: StrataError | None) -> None:
+            if error is None:
+                self.process.conversation.submit(arrival)
+
+        drive(self._storage.put(key, data), self._timeline, self._alive, done)
 
     def _alive(self) -> bool:
         return not self.process.dead
