@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import secrets
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -300,7 +303,53 @@ def test_cancelling_a_put_leaves_nothing_in_sight() -> None:
         assert run(server, give_up) == []
 
 
-def test_two_threads_may_use_one_storage(eventually: Callable[..., object]) -> None:
+@pytest.mark.parametrize(("mode", "hashed"), [("auto", False), ("never", False), ("always", True)])
+def test_bodies_carry_a_checksum_or_a_signature_and_head_is_always_signed(mode: str, hashed: bool) -> None:
+    """On the loopback "auto" leaves the body out of the signature."""
+
+    async def scenario(storage: Storage) -> None:
+        await storage.put("data", b"some bytes")
+        await storage.replace("HEAD", b"mine", None)
+
+    with FaultServer() as server:
+        asyncio.run(scenario(server.place.open(STRATA_S3_SIGN_PAYLOAD=mode)))
+        data, head = server.headers["data"], server.headers["HEAD"]
+    assert (data["x-amz-content-sha256"] == hashlib.sha256(b"some bytes").hexdigest()) is hashed
+    assert ("x-amz-checksum-crc64nvme" in data) is not hashed
+    assert head["x-amz-content-sha256"] == hashlib.sha256(b"mine").hexdigest()
+
+
+def test_over_tls_both_libraries_trust_the_bundle_and_nobody_else(tmp_path: Path) -> None:
+    """AWS_CA_BUNDLE names who is trusted; without it a server that nobody vouches for gets nothing."""
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def scenario(storage: Storage) -> bytes:
+        await storage.prepare()
+        await storage.put("large", LARGE)
+        await storage.replace("HEAD", b"mine", None)
+        assert await storage.sweep(older_than_s=0.0) == 0
+        return await storage.get("large")
+
+    with FaultServer(tls=context) as server:
+        trusting = server.place.open(AWS_CA_BUNDLE=str(bundle))
+        assert asyncio.run(scenario(trusting)) == LARGE
+        asyncio.run(trusting.close())
+        assert server.truth.objects == {"large": LARGE, "HEAD": b"mine"}
+        server.again()
+        wary = server.place.open(**SOON)
+        for call in (wary.prepare(), wary.put("large", LARGE), wary.list()):
+            with pytest.raises(StorageError, match=r"(?i)certificate|error sending request"):
+                asyncio.run(call)
+        asyncio.run(wary.close())
+        assert server.log == []
+
+
+def test_two_threads_may_use_one_storage() -> None:
     """Each with an event loop of its own, as a manager and its background thread do."""
     with FaultServer() as server:
         storage = server.place.open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Sequence
@@ -59,10 +60,13 @@ class Fault:
 class FaultServer:
     """Serves on a free loopback port while it is entered. `truth` has what is stored; `log` every request in order."""
 
-    def __init__(self, *faults: Fault, page: int = 1000) -> None:
+    def __init__(self, *faults: Fault, page: int = 1000, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.truth = Objects(page)
         self.faults: Sequence[Fault] = faults
         self.log: list[str] = []
+        self.headers: dict[str, dict[str, str]] = {}
+        """Of the last request for each name."""
         self.met: list[str] = []
         """The requests that met a fault."""
         self._lock = threading.Lock()
@@ -99,7 +103,7 @@ class FaultServer:
     @property
     def place(self) -> S3Place:
         """Where it serves."""
-        return S3Place(f"http://127.0.0.1:{self._listener.getsockname()[1]}")
+        return S3Place(f"{'https' if self._tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}")
 
     def _start(self, work, *arguments) -> None:  # type: ignore[no-untyped-def]
         thread = threading.Thread(target=work, args=arguments, daemon=True)
@@ -117,21 +121,27 @@ class FaultServer:
                 self._connections.add(connection)
             self._start(self._serve, connection)
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, raw: socket.socket) -> None:
+        connection = raw
         try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(raw, server_side=True)
             with connection, connection.makefile("rb") as stream, contextlib.suppress(OSError):
                 while not self._ended.is_set() and (request := read_request(stream)) is not None:
                     if not self._answer(connection, request):
                         return
+        except OSError:
+            raw.close()  # it did not trust this server
         finally:
             with self._lock:
-                self._connections.discard(connection)
+                self._connections.discard(raw)
 
     def _answer(self, connection: socket.socket, request: Request) -> bool:
         """Answer one request; False ends the connection."""
         line = f"{request.method} {request.path} {','.join(sorted(request.query))}".rstrip()
         with self._lock:
             self.log.append(line)
+            self.headers[request.path.rpartition("/")[2]] = request.headers
             fault = next(iter([fault for fault in self.faults if fault.meets(request)]), None)
             if fault is not None:
                 self.met.append(line)
