@@ -208,14 +208,20 @@ class Watch:
             self.a_tick_tells_the_state(broadcast)
 
     def swapped(self, data: bytes) -> None:
-        """HEAD has advanced: one step, under no lower fence, to a checkpoint whose every rank is durable."""
+        """HEAD has advanced: one step, under no lower fence, to a checkpoint whose every rank is durable.
+
+        Or it tells of its own: what may be deleted, or which checkpoint was read whole.
+        """
         before, self.head = self.head, decode_head(data, "HEAD")
         require(self.head.version == before.version + 1, f"HEAD goes from {before.version} to {self.head.version}")
         require(self.head.fence >= before.fence, f"HEAD's fence falls from {before.fence} to {self.head.fence}")
         newest = self.head.retained[-1].checkpoint_id
         order, order_before = save_order(newest), save_order(before.latest.checkpoint_id) if before.latest else None
         require(order is not None, f"HEAD reaches {newest}, which no coordinator has named")
-        if order is not None and order_before is not None:
+        if before.latest is not None and newest == before.latest.checkpoint_id:
+            kept = all(entry in before.retained for entry in self.head.retained)
+            require(kept, f"HEAD changes behind its newest, {newest}")
+        elif order is not None and order_before is not None:
             require(order > order_before, f"HEAD goes back from {before.latest} to {newest}")
         require(newest in self.durable.saved, f"HEAD reaches {newest}, which the journal has never heard of")
         arrived = self.durable.arrived.get(newest, set())
