@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pytest
-import zmq
 from blake3 import blake3
-from hypothesis import given
-from hypothesis import strategies as st
+from processkit.stream_peer import CHECKPOINT, PAYLOAD, Peer
 
 from strata_zmq.checkpoint.arena import ArenaPool
 from strata_zmq.checkpoint.snapshot import take_snapshot
@@ -30,86 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from strata_zmq.checkpoint.snapshot import Snapshot
-
-PAYLOAD = b"some bytes of a checkpoint" * 100
-CHECKPOINT = "step-000000000001-g1-t1"
-
-
-class Peer:
-    """A hand-made client of one writer: it may say anything."""
-
-    def __init__(self, told: dict[str, str], store: Path) -> None:
-        self.told, self.store = told, store
-        self.context: zmq.Context[Any] = zmq.Context()
-        self.dealer = self._socket(zmq.DEALER, told["control"])
-        self.push = self._socket(zmq.PUSH, told["data"])
-        self.client, self.stream, self.seq = uuid.uuid4().hex, uuid.uuid4().hex, 0
-
-    def _socket(self, kind: int, endpoint: str) -> Any:
-        made = self.context.socket(kind)
-        made.linger = 0
-        made.connect(endpoint)
-        return made
-
-    def another(self) -> Peer:
-        """Return a client of the same writer."""
-        return Peer(self.told, self.store)
-
-    def stored(self) -> list[Path]:
-        """Return the chunks on disk."""
-        return list(self.store.rglob("pack-*"))
-
-    def say(self, *frames: bytes) -> None:
-        self.dealer.send_multipart(frames)
-
-    def hear(self, timeout_s: float = 10.0) -> Any:
-        """Return the next reply."""
-        assert self.dealer.poll(timeout_s * 1000), "no answer"
-        return stream.decode_stream_reply(self.dealer.recv())
-
-    def open(self) -> stream.StreamOpened:
-        self.say(stream.encode_stream(stream.StreamOpen(self.stream, self.client, "w")))
-        return self.hear()
-
-    def header(self, **changes: Any) -> stream.ChunkHeader:
-        self.seq += 1
-        good = stream.ChunkHeader(
-            stream=self.stream,
-            seq=self.seq,
-            checkpoint_id=CHECKPOINT,
-            kind="chunk",
-            rank=0,
-            number=self.seq,
-            digest=blake3(PAYLOAD).hexdigest(),
-            nbytes=len(PAYLOAD),
-        )
-        return msgspec.structs.replace(good, **changes)
-
-    def answer(self) -> Any:
-        """Return the next DURABLE or REFUSED, passing over grants."""
-        deadline = time.monotonic() + 10.0
-        while time.monotonic() < deadline:
-            found = self.hear()
-            if isinstance(found, (stream.Durable, stream.Refused)):
-                return found
-        pytest.fail("no answer")
-
-    def send(self, *payload: bytes, **changes: Any) -> Any:
-        """Send a chunk and return its answer."""
-        header = self.header(**changes)
-        self.push.send_multipart([stream.encode_stream(header), *payload])
-        found = self.answer()
-        assert found.seq == header.seq
-        return found
-
-    def close(self) -> None:
-        self.say(stream.encode_stream(stream.StreamClose(self.stream)))
-        self.vanish()
-
-    def vanish(self) -> None:
-        """End without a word."""
-        self.dealer.close(linger=2000)
-        self.context.destroy(linger=0)
 
 
 def has_all_credit(peer: Peer) -> bool:
@@ -512,33 +428,3 @@ def test_whatever_comes_through_the_door_the_writer_lives(peer: Peer) -> None:
         os.close(reading)
         os.close(writing)
     assert_serves(peer)
-
-
-# ---- the codec ------------------------------------------------------------------------------------------------------
-
-
-@given(st.binary(max_size=300))
-def test_noise_is_a_protocol_error_and_nothing_else(noise: bytes) -> None:
-    for decode in (stream.decode_header, stream.decode_stream_request, stream.decode_stream_reply):
-        try:
-            decode(noise)
-        except ProtocolError:
-            continue
-
-
-@given(st.data())
-def test_a_damaged_message_decodes_to_a_message_or_a_protocol_error(data: st.DataObject) -> None:
-    whole = stream.encode_stream(stream.ChunkHeader("s", 1, "c", "chunk", 0, 0, "ab" * 32, 10, 1, 64))
-    position = data.draw(st.integers(0, len(whole) - 1))
-    damaged = whole[:position] + data.draw(st.binary(max_size=4)) + whole[position + 1 :]
-    try:
-        found = stream.decode_header(damaged)
-    except ProtocolError:
-        return
-    assert len(found.digest) == 64
-    assert found.nbytes >= 1
-
-
-def test_messages_of_a_newer_sender_may_have_more_fields() -> None:
-    newer = [*msgspec.msgpack.decode(stream.encode_stream(stream.StreamPing("s"))), "of tomorrow"]
-    assert stream.decode_stream_request(msgspec.msgpack.encode(newer)) == stream.StreamPing("s")
