@@ -49,9 +49,7 @@ WRITER = [
     "commit.manifest.stored",
     "commit.head.before",
     "commit.head.after",
-    "gc.before",
     "gc.folder.half",
-    "gc.after",
     "storage.create",
     "storage.write",
     "storage.sync",
@@ -70,8 +68,8 @@ COORDINATOR = [
 ]
 DRAIN = ["writer.drain.begin", "writer.drain.arrive"]
 """Where a writer finishes a dead worker's save: the worker is killed first."""
-ELSEWHERE = ["tier.object.copied", "tier.head.before", "tier.head.after"]
-"""Where a second tier of storage is filled, which a job of one tier does not come to."""
+ELSEWHERE = ["tier.object.copied", "tier.head.before", "tier.head.after", "gc.before", "gc.after"]
+"""What a job of one tier does not come to: filling a second tier, and what a manager or `gc` looks for as it starts."""
 ONCE = {"restore.chunk", "gc.folder.half", "storage.make_folder", "storage.remove_folder", *DRAIN}
 USUAL = {
     ("stream.index.sent", 2),
@@ -220,5 +218,5 @@ def test_a_process_that_is_killed_there_costs_nothing_that_was_acknowledged(
         armed = f"stream.index.sent=kill@2;{armed}"
     done, watch = run_job(armed, store, told, log)
     story = done.stdout + done.stderr
-    assert f" {place} {time}\n" in log.read_text(), f"nobody came there: {story}"
+    assert f" {place} {time}\n" in (log.read_text() if log.exists() else ""), f"nobody came there: {story}"
     check(done, watch, store, told)
