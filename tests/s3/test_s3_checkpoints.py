@@ -106,6 +106,9 @@ def test_a_wrong_secret_is_refused_with_the_way_out(weed_server: S3Place, monkey
             manager.save(state(1), step=1, epoch=0)
 
 
+WAITS = {"slow", "timeout", "applied_then_timeout"}
+
+
 # ---- a server that fails -----------------------------------------------------------------------------------------
 
 
@@ -140,10 +143,16 @@ def two_checkpoints(storage: Storage) -> set[int]:
     return acknowledged
 
 
+def sweeps() -> list[object]:
+    """Each kind at each request; where every fault is a wait, the ordinary suite takes every fifth request."""
+    ordinary = [pytest.param(kind, 5 if kind in WAITS else 1, id=kind) for kind in KINDS]
+    return ordinary + [pytest.param(kind, 1, id=f"{kind}-each", marks=pytest.mark.storm) for kind in sorted(WAITS)]
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "every"), sweeps())
 @pytest.mark.usefixtures("impatient")
-def test_an_acknowledged_checkpoint_is_there_whichever_request_fails(kind: Kind) -> None:
+def test_an_acknowledged_checkpoint_is_there_whichever_request_fails(kind: Kind, every: int) -> None:
     """Two checkpoints with a retention, and one fault at each of their requests in turn.
 
     What was acknowledged loads bit by bit, whatever HEAD lists is whole, and the next save succeeds.
@@ -152,8 +161,8 @@ def test_an_acknowledged_checkpoint_is_there_whichever_request_fails(kind: Kind)
         warnings.simplefilter("ignore")  # a fall-back warns, which other tests hold
         storage = server.place.open(STRATA_S3_TIMEOUT_S="0.5")
         assert two_checkpoints(storage) == {1, 2}
-        requests, overcome = len(server.log), 0
-        for at in range(1, requests + 1):
+        places, overcome = range(1, len(server.log) + 1, every), 0
+        for at in places:
             server.again(Fault(kind, at))
             acknowledged = two_checkpoints(storage)
             met, server.faults = server.met, ()
@@ -174,5 +183,5 @@ def test_an_acknowledged_checkpoint_is_there_whichever_request_fails(kind: Kind)
             assert asyncio.run(storage.sweep(older_than_s=0.0)) == begun
             assert server.truth.uploads == {}
         # How often retired folders are looked through depends a little on time.
-        assert overcome >= 0.9 * requests
+        assert overcome >= 0.9 * len(places)
         asyncio.run(storage.close())
