@@ -17,7 +17,7 @@ from strata_zmq.errors import DeadlineExceededError, PeerLostError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Child", "child_process", "cpu_seconds"]
+__all__ = ["Child", "child_process", "cpu_seconds", "end"]
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 5.0
@@ -84,12 +84,17 @@ def child_process(module: str, *arguments: str, pass_fds: Sequence[int] = ()) ->
                 raise PeerLostError(f"{module} did not start: {errors.read().decode(errors='replace').strip()}")
             yield Child(process, json.loads(line))
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, and take it where it does not."""
+    process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def cpu_seconds(pid: int) -> float:

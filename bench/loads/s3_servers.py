@@ -20,7 +20,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from strata_zmq.bench.loads.process import child_process
+from strata_zmq.bench.loads.process import child_process, end
 from strata_zmq.bench.model import Absent
 from strata_zmq.errors import DeadlineExceededError, PeerLostError
 from strata_zmq.storage import default_place
@@ -32,7 +32,6 @@ __all__ = ["Place", "configured", "null_sink", "seaweedfs"]
 
 _BUCKET = "strata-bench"
 _START_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 10.0
 _WEED_PORT_MIN, _WEED_PORT_MAX = 20_000, 50_000  # it takes port + 10,000, too
 
 
@@ -95,12 +94,7 @@ def seaweedfs() -> Iterator[Place]:
                 sleep(0.1)
             yield place
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
 
 
 @contextmanager
