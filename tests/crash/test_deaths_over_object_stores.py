@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from crashkit.objects import RecordingObjects, deaths
-from crashkit.runs import expected_steps, run, trouble
+from crashkit.runs import HISTORIES, expected_steps, run, trouble
 
 from strata_zmq.storage import Storage
 
@@ -38,16 +38,7 @@ def open_all(
     return count, wrong
 
 
-@pytest.mark.parametrize(
-    ("steps", "keep_count", "references", "overlap"),
-    [
-        ([1, 2], 1, False, False),
-        ([1, 2, 3], 2, False, True),
-        ([1, 2, 3], 1, True, False),
-        ([1, 2, 3, 4], 1, True, True),
-    ],
-    ids=["two, the first retired", "three at once, two kept", "each refers to those before", "and all at once"],
-)
+@pytest.mark.parametrize(("steps", "keep_count", "references", "overlap"), HISTORIES.values(), ids=HISTORIES)
 def test_a_death_at_any_request_loses_nothing_that_was_acknowledged(
     steps: list[int], keep_count: int, references: bool, overlap: bool
 ) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from crashkit.recorder import Op, RecordingFiles, UnsyncedFiles
-from crashkit.runs import CHUNK_BYTES, expected_steps, run, trouble
+from crashkit.runs import CHUNK_BYTES, HISTORIES, expected_steps, run, trouble
 from crashkit.states import crash_states, materialise
 
 from strata_zmq.checkpoint.store import CheckpointStore
@@ -68,16 +68,7 @@ def open_all(
     return count, wrong
 
 
-@pytest.mark.parametrize(
-    ("steps", "keep_count", "references", "overlap"),
-    [
-        ([1, 2], 1, False, False),
-        ([1, 2, 3], 2, False, True),
-        ([1, 2, 3], 1, True, False),
-        ([1, 2, 3, 4], 1, True, True),
-    ],
-    ids=["two, the first retired", "three at once, two kept", "each refers to those before", "and all at once"],
-)
+@pytest.mark.parametrize(("steps", "keep_count", "references", "overlap"), HISTORIES.values(), ids=HISTORIES)
 def test_a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged(
     tmp_path: Path,
     steps: list[int],

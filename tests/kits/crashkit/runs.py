@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
     from strata_zmq.storage import Storage
 
-__all__ = ["CHUNK_BYTES", "LATER", "expected_steps", "run", "state_of", "trouble"]
+__all__ = ["CHUNK_BYTES", "HISTORIES", "LATER", "expected_steps", "run", "state_of", "trouble"]
+
+HISTORIES = {
+    "two, the first retired": ([1, 2], 1, False, False),
+    "three at once, two kept": ([1, 2, 3], 2, False, True),
+    "each refers to those before": ([1, 2, 3], 1, True, False),
+    "and all at once": ([1, 2, 3, 4], 1, True, True),
+}
+"""What is saved before everything breaks: the steps, how many are kept, whether saves refer to others, and overlap."""
 
 CHUNK_BYTES = 4096
 LATER = 99
