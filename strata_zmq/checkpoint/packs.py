@@ -36,6 +36,8 @@ T = TypeVar("T")
 log = logging.getLogger("strata.checkpoint")
 
 HASH_THREADS = max(1, min(3, (os.cpu_count() or 1) + 1))
+_IDLE_SHARE = 4
+"""What part of a pack is enough for a storage that is idle."""
 
 
 def _always() -> bool:
@@ -181,8 +183,11 @@ class PackWriter:
         """Begin to write what is ready, as long as the storage takes more."""
         best = self._traits.object_bytes_best
         for key, lane in list(self._lanes.items()):
-            # What is still being hashed will be there in a moment: a pack waits for it rather than being small.
-            while lane.waiting and self._busy < self._traits.puts_at_once and (lane.nbytes >= best or not lane.coming):
+            # What is still being hashed will be there in a moment: a pack waits for it rather than being small, but not
+            # while the storage has nothing to do.
+            while lane.waiting and self._busy < self._traits.puts_at_once:
+                if lane.coming and lane.nbytes < (best if self._busy else best // _IDLE_SHARE):
+                    break
                 self._busy += 1
                 self._track(asyncio.get_running_loop().create_task(self._put(lane, lane.take(best))))
                 # The next turn is another lane's.

@@ -283,8 +283,10 @@ class _Engine:
 
     async def _bring(self, read: Read, buffer: NDArray[np.uint8]) -> None:
         memory = read.memory if read.memory is not None else buffer[: read.nbytes]
+        spare = buffer[0 if read.memory is not None else read.nbytes :]
+        check = _Check(read, memory, spare, self._store.storage.url)
         try:
-            count = await self._store.storage.get_into(read.key, read.offset, memory.data)
+            count = await self._store.storage.get_into(read.key, read.offset, memory.data, check.arrived)
         except NotFoundError:
             error = CheckpointCorruptError(f"{self._store.storage.url}/{read.key} is missing")
             if self._damaged is None:
@@ -292,38 +294,68 @@ class _Engine:
             for work in read.works:
                 self._damaged(work.chunk, error)
             return
-        begin = 0 if read.memory is not None else read.nbytes
-        good, found = await asyncio.to_thread(self._check_all, read, memory[:count], buffer[begin:])
-        self._checked += good
-        for chunk, damage in found:
+        if not check.ended:
+            await asyncio.to_thread(check.finish, count)
+        self._checked += check.good
+        for chunk, damage in check.found:
             if self._damaged is None:
                 raise damage
             self._damaged(chunk, damage)
 
-    def _check_all(
-        self, read: Read, memory: NDArray[np.uint8], spare: NDArray[np.uint8]
-    ) -> tuple[int, list[tuple[ChunkRecord, CheckpointCorruptError]]]:
-        good = 0
-        found: list[tuple[ChunkRecord, CheckpointCorruptError]] = []
-        for work in read.works:
-            failpoint("restore.chunk")
-            chunk = work.chunk
-            begin = chunk.offset - read.offset
-            try:
-                data = self._checked_bytes(chunk, memory[begin : begin + chunk.stored_bytes], spare[: chunk.nbytes])
-            except CheckpointCorruptError as error:
-                found.append((chunk, error))
-                continue
-            good += chunk.nbytes
-            if read.memory is None:
-                for one in work.placements:
-                    one.target.place(one.begin, data[one.offset : one.offset + one.nbytes])
-        return good, found
+
+class _Check:
+    """The chunks of one read, each checked and placed as soon as its bytes are there, on the thread that brought them.
+
+    `good` counts the bytes of those that are whole; `found` has the others, with what is wrong.
+    """
+
+    def __init__(self, read: Read, memory: NDArray[np.uint8], spare: NDArray[np.uint8], url: str) -> None:
+        self._read = read
+        self._memory = memory
+        self._spare = spare
+        self._url = url
+        self._next = 0
+        self.good = 0
+        self.found: list[tuple[ChunkRecord, CheckpointCorruptError]] = []
+
+    @property
+    def ended(self) -> bool:
+        return self._next == len(self._read.works)
+
+    def arrived(self, count: int) -> None:
+        """Check what is whole now that `count` bytes are there."""
+        while not self.ended:
+            work = self._read.works[self._next]
+            begin = work.chunk.offset - self._read.offset
+            if begin + work.chunk.stored_bytes > count:
+                return
+            self._next += 1
+            self._check(work, self._memory[begin : begin + work.chunk.stored_bytes])
+
+    def finish(self, count: int) -> None:
+        """Check what is left when no more than `count` bytes come."""
+        self.arrived(count)
+        for work in self._read.works[self._next :]:
+            begin = work.chunk.offset - self._read.offset
+            self._check(work, self._memory[min(begin, count) : min(begin + work.chunk.stored_bytes, count)])
+        self._next = len(self._read.works)
+
+    def _check(self, work: ChunkWork, stored: NDArray[np.uint8]) -> None:
+        failpoint("restore.chunk")
+        try:
+            data = self._checked_bytes(work.chunk, stored, self._spare[: work.chunk.nbytes])
+        except CheckpointCorruptError as error:
+            self.found.append((work.chunk, error))
+            return
+        self.good += work.chunk.nbytes
+        if self._read.memory is None:
+            for one in work.placements:
+                one.target.place(one.begin, data[one.offset : one.offset + one.nbytes])
 
     def _checked_bytes(
         self, chunk: ChunkRecord, stored: NDArray[np.uint8], spare: NDArray[np.uint8]
     ) -> NDArray[np.uint8]:
-        where = f"{self._store.storage.url}/{chunk.key}"
+        where = f"{self._url}/{chunk.key}"
         if len(stored) < chunk.stored_bytes:
             raise CheckpointCorruptError(
                 f"{where} ends {chunk.stored_bytes - len(stored)} bytes before the end of its chunk at "

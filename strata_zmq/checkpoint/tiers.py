@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from strata_zmq.domain.manifest import ChunkRecord, Head, HeadEntry, Manifest
     from strata_zmq.domain.retention import Retention
-    from strata_zmq.storage.base import Data, Parts, Traits
+    from strata_zmq.storage.base import Arrived, Data, Parts, Traits
 
 __all__ = ["TieredStorage", "TieredStore", "open_store"]
 
@@ -87,12 +87,12 @@ class TieredStorage:
         except NotFoundError:
             return await self.far.get(key, start, stop)
 
-    async def get_into(self, key: str, start: int, into: memoryview) -> int:
+    async def get_into(self, key: str, start: int, into: memoryview, arrived: Arrived | None = None) -> int:
         """Read from where it is."""
         try:
-            return await self.near.get_into(key, start, into)
+            return await self.near.get_into(key, start, into, arrived)
         except NotFoundError:
-            return await self.far.get_into(key, start, into)
+            return await self.far.get_into(key, start, into, arrived)
 
     async def exists(self, key: str) -> bool:
         """Say whether it is anywhere."""

@@ -7,7 +7,7 @@ can be replaced by compare-and-swap (a lock file, comparison and rename locally;
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from strata_zmq.errors import InvalidArgumentError, StaleGenerationError
 
 __all__ = [
     "KEY_MAX",
+    "Arrived",
     "Data",
     "Parts",
     "Storage",
@@ -30,6 +31,9 @@ KEY_MAX = 4096
 
 Data = bytes | bytearray | memoryview
 """What can be stored: any contiguous bytes."""
+
+Arrived = Callable[[int], None]
+"""Told how many bytes have been read so far: whoever looks at them at once finds them in the processor's cache."""
 
 Parts = Data | Sequence[Data]
 """One object's content: bytes, or several pieces in order, which nobody has to join first."""
@@ -79,8 +83,12 @@ class Storage(Protocol):
     async def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         """Return bytes [start, stop) of the object, cut off at its end; NotFoundError where there is none."""
 
-    async def get_into(self, key: str, start: int, into: memoryview) -> int:
-        """Read from `start` on into `into`; return how many bytes, fewer only at the object's end."""
+    async def get_into(self, key: str, start: int, into: memoryview, arrived: Arrived | None = None) -> int:
+        """Read from `start` on into `into`; return how many bytes, fewer only at the object's end.
+
+        A backend that can tell calls `arrived`, on the thread that reads, with the number of bytes that are there
+        from the beginning of `into` on; it rises from call to call and may never reach the end.
+        """
 
     async def exists(self, key: str) -> bool:
         """Say whether the object is there."""

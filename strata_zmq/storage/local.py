@@ -24,7 +24,16 @@ from aiofiles.threadpool import wrap
 
 from strata_zmq.domain.names import check_path
 from strata_zmq.errors import DurabilityError, InvalidArgumentError, NotFoundError, StorageError
-from strata_zmq.storage.base import Data, Parts, Traits, VersionConflictError, check_key, check_prefix, parts_of
+from strata_zmq.storage.base import (
+    Arrived,
+    Data,
+    Parts,
+    Traits,
+    VersionConflictError,
+    check_key,
+    check_prefix,
+    parts_of,
+)
 from strata_zmq.storage.direct import BLOCK, DIRECT_BYTES_MIN, write_object
 from strata_zmq.storage.files import Files
 from strata_zmq.storage.threads import SharedCalls, in_thread
@@ -123,7 +132,7 @@ class LocalStorage:
                 data: bytes = await file.read(-1 if stop is None else stop - start)
                 return data
 
-    async def get_into(self, key: str, start: int, into: memoryview) -> int:
+    async def get_into(self, key: str, start: int, into: memoryview, arrived: Arrived | None = None) -> int:
         """Read from `start` on into `into`, which nobody writes to any more when this ends, cancelled or not."""
         if start < 0:
             raise InvalidArgumentError(f"start is {start} for {key}: give a place in the object")
@@ -141,6 +150,8 @@ class LocalStorage:
                     if not count:
                         break
                     done += count
+                    if arrived is not None:
+                        arrived(done)
                 return done
             finally:
                 os.close(descriptor)

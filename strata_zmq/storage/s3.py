@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import obstore
 
 from strata_zmq.errors import DurabilityError, InvalidArgumentError, StorageError
-from strata_zmq.storage.base import Data, Parts, Traits, VersionConflictError, check_key, check_prefix, parts_of
+from strata_zmq.storage.base import (
+    Arrived,
+    Data,
+    Parts,
+    Traits,
+    VersionConflictError,
+    check_key,
+    check_prefix,
+    parts_of,
+)
 from strata_zmq.storage.s3_errors import FAILURES, code_of, is_conflict, is_missing, meaning_of
 from strata_zmq.storage.s3_session import S3Session
 
@@ -129,7 +138,7 @@ class S3Storage:
 
         return await self._again(read, where)
 
-    async def get_into(self, key: str, start: int, into: memoryview) -> int:
+    async def get_into(self, key: str, start: int, into: memoryview, arrived: Arrived | None = None) -> int:
         """Read from `start` on into `into`, by several requests at once where it is large."""
         if start < 0:
             raise InvalidArgumentError(f"start is {start} for {key}: give a place in the object")

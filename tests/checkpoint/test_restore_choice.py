@@ -23,6 +23,7 @@ from strata_zmq.errors import (
     StorageError,
 )
 from strata_zmq.storage import LocalStorage
+from strata_zmq.storage.base import Arrived
 
 LOSSES = {"a": 0.5, "b": 0.2, "c": 0.2, "d": 0.9}
 
@@ -151,13 +152,13 @@ class Retiring(LocalStorage):
         self.folder = root
         self.todo = True
 
-    async def get_into(self, key: str, start: int, into: memoryview) -> int:
+    async def get_into(self, key: str, start: int, into: memoryview, arrived: Arrived | None = None) -> int:
         if self.todo and "ckpt/e/" in key:
             self.todo = False
             await self.delete_many(["HEAD", *await self.list("ckpt/")])
             new = [{"w": np.full(100, 9)}]
             await asyncio.to_thread(write_checkpoint, self.folder, new, checkpoint_id="new", step=9)
-        return await super().get_into(key, start, into)
+        return await super().get_into(key, start, into, arrived)
 
 
 def test_a_checkpoint_that_was_retired_while_it_was_read_is_not_called_damaged(folder: Path) -> None:
@@ -175,7 +176,7 @@ class Slow(LocalStorage):
         self.reading = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def get_into(self, key: str, start: int, into: memoryview) -> int:
+    async def get_into(self, key: str, start: int, into: memoryview, arrived: Arrived | None = None) -> int:
         if key == "bad":
             await self.reading.wait()
             raise StorageError("bad cannot be read: Input/output error")
@@ -213,9 +214,9 @@ def test_when_a_load_has_failed_nothing_writes_into_its_arrays_any_more(tmp_path
 class Counting(LocalStorage):
     reads = 0
 
-    async def get_into(self, key: str, start: int, into: memoryview) -> int:
+    async def get_into(self, key: str, start: int, into: memoryview, arrived: Arrived | None = None) -> int:
         self.reads += 1
-        return await super().get_into(key, start, into)
+        return await super().get_into(key, start, into, arrived)
 
 
 def test_after_the_first_damage_nothing_more_is_begun(tmp_path: Path) -> None:

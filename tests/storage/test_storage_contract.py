@@ -84,6 +84,24 @@ def test_reading_into_memory_fills_what_is_there(storage: Storage) -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_said_to_have_arrived_is_there(storage: Storage) -> None:
+    """Whoever checks bytes while the rest is being read finds them in place; a backend may also tell nothing."""
+    data = random.Random(2).randbytes(20 << 20)
+    into = bytearray(len(data) + 5)
+    told: list[int] = []
+
+    def arrived(count: int) -> None:
+        begin = told[-1] if told else 0
+        told.append(count if into[begin:count] == data[begin:count] else -1)
+
+    async def scenario() -> int:
+        await storage.put("k", data)
+        return await storage.get_into("k", 0, memoryview(into), arrived)
+
+    assert asyncio.run(scenario()) == len(data)
+    assert told == sorted({count for count in told if 0 < count <= len(data)}), "it rises, and each was true"
+
+
 def test_many_objects_are_deleted_together(storage: Storage) -> None:
     async def scenario() -> list[str]:
         for number in range(5):

@@ -18,7 +18,7 @@ from strata_zmq.storage.base import Traits, VersionConflictError, check_key, par
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from strata_zmq.storage.base import Data, Parts
+    from strata_zmq.storage.base import Arrived, Data, Parts
 
 __all__ = ["Death", "Event", "RecordingObjects", "deaths"]
 
@@ -81,7 +81,7 @@ class RecordingObjects:
             raise NotFoundError(f"{key} is not there")
         return self.objects[key][start:stop]
 
-    async def get_into(self, key: str, start: int, into: memoryview) -> int:
+    async def get_into(self, key: str, start: int, into: memoryview, arrived: Arrived | None = None) -> int:
         """Read a part of an object into memory."""
         data = await self.get(key, start, start + into.nbytes)
         into.cast("B")[: len(data)] = data

@@ -12,7 +12,7 @@ from strata_zmq.domain.manifest import Head
 from strata_zmq.domain.manifest_format import decode_head, decode_manifest, decode_rank_index
 from strata_zmq.errors import NotFoundError, StrataError, UnavailableError
 from strata_zmq.storage import VersionConflictError
-from strata_zmq.storage.base import Data, Parts, Traits, parts_of
+from strata_zmq.storage.base import Arrived, Data, Parts, Traits, parts_of
 
 __all__ = ["Actor", "Places", "StepStorage", "damages", "finished"]
 
@@ -85,7 +85,7 @@ class StepStorage:
             raise NotFoundError(f"{key} is not there")
         return self.places.objects[key][start:stop]
 
-    async def get_into(self, key: str, start: int, into: memoryview) -> int:
+    async def get_into(self, key: str, start: int, into: memoryview, arrived: Arrived | None = None) -> int:
         """Read a part of an object into memory."""
         data = await self.get(key, start, start + len(into))
         into[: len(data)] = data

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from strata_zmq.errors import NotFoundError, StrataError
 from strata_zmq.storage import VersionConflictError
-from strata_zmq.storage.base import Data, Parts, Traits, parts_of
+from strata_zmq.storage.base import Arrived, Data, Parts, Traits, parts_of
 
 from .timeline import Timeline
 
@@ -65,7 +65,7 @@ class MemoryStorage:
             raise NotFoundError(f"{key} is not there")
         return self.objects[key][start:stop]
 
-    async def get_into(self, key: str, start: int, into: memoryview) -> int:
+    async def get_into(self, key: str, start: int, into: memoryview, arrived: Arrived | None = None) -> int:
         """Read a part of an object into memory."""
         data = await self.get(key, start, start + len(into))
         into[: len(data)] = data
