@@ -5,6 +5,7 @@ Errors that cross the wire are named by `code`; `from_wire` builds the same clas
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
 from typing import ClassVar, Literal
 
 __all__ = [
@@ -13,20 +14,25 @@ __all__ = [
     "CheckpointCorruptError",
     "DeadlineExceededError",
     "DurabilityError",
+    "EnvironmentMismatchError",
     "FencedError",
     "GenerationChangedError",
     "HistoryChangedError",
     "InvalidArgumentError",
+    "MissingPayloadError",
     "NotFoundError",
     "PeerLostError",
     "ProtocolError",
+    "QuarantinedError",
     "ResourceExhaustedError",
+    "ResultExpiredError",
     "StaleGenerationError",
     "StorageError",
     "StrataError",
     "SupersededError",
     "UnavailableError",
     "UnknownSessionError",
+    "WorkerFailure",
     "from_wire",
 ]
 
@@ -197,6 +203,73 @@ class CheckpointCorruptError(StrataError):
 
     code = "checkpoint_corrupt"
     fault = "environment"
+
+
+class WorkerFailure(StrataError, BrokenExecutor):  # noqa: N818 - the published name
+    """A task has neither a result nor an exception of its own; `cause` says why, and the message what happened.
+
+    Causes are those of `domain.task.Cause`. `signal`, `exit_code` (-1: it lives), `rss_bytes` and `last_lines` are what
+    is known of the process that ran it; `remote_traceback` is text. It loads wherever this package is installed.
+    """
+
+    code = "worker_failure"
+    fault = "peer"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        cause: str = "",
+        task_id: str = "",
+        attempt: int = 0,
+        worker: str = "",
+        pid: int = 0,
+        signal: int = 0,
+        exit_code: int = -1,
+        rss_bytes: int = 0,
+        last_lines: str = "",
+        remote_traceback: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.task_id = task_id
+        self.attempt = attempt
+        self.worker = worker
+        self.pid = pid
+        self.signal = signal
+        self.exit_code = exit_code
+        self.rss_bytes = rss_bytes
+        self.last_lines = last_lines
+        self.remote_traceback = remote_traceback
+
+
+class QuarantinedError(StrataError):
+    """The function killed the processes that ran it, one after the other: for a while it is not run any more."""
+
+    code = "quarantined"
+    fault = "caller"
+
+
+class EnvironmentMismatchError(StrataError):
+    """No worker has the Python version, or the pickle protocol, that can load the call."""
+
+    code = "environment_mismatch"
+    fault = "caller"
+
+
+class MissingPayloadError(StrataError):
+    """The dispatcher does not have a callable or value that the call refers to by its digest: put it, and try again."""
+
+    code = "missing_payload"
+    fault = "peer"
+    retryable = True
+
+
+class ResultExpiredError(StrataError):
+    """The task has ended, and its result is no longer kept; ask earlier, or submit with a longer `keep_s`."""
+
+    code = "result_expired"
+    fault = "caller"
 
 
 def _tree(root: type[StrataError]) -> dict[str, type[StrataError]]:

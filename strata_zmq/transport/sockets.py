@@ -17,6 +17,7 @@ from strata_zmq.transport.endpoints import check_bindable, ipc_path
 
 __all__ = [
     "CONTROL",
+    "FUNCTIONS",
     "REPLIES",
     "STREAM",
     "Limits",
@@ -48,6 +49,10 @@ REPLIES = Limits(message_bytes_max=16 * 1024 * 1024, send_high_water_mark=10_000
 # A receiver that is busy with its disk acknowledges late.
 STREAM = Limits(
     message_bytes_max=64 * 1024 * 1024, send_high_water_mark=64, receive_high_water_mark=64, silence_ms=30_000
+)
+# Payloads are frames of their own; credit and the bounded queue keep their number down.
+FUNCTIONS = Limits(
+    message_bytes_max=256 * 1024 * 1024, send_high_water_mark=1000, receive_high_water_mark=1000, silence_ms=30_000
 )
 
 _CONNECT_MS = 2000

@@ -19,6 +19,8 @@ FILES = sorted(
 )
 LINES_MAX = 500
 OTHER_NAMES = {"coordinator", "workers", "bench"}
+# A client loads the results of what it has submitted, a child process its task; nobody else loads anything.
+MAY_UNPICKLE = ("strata_zmq/functions/codec.py", "strata_zmq/functions/child/")
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}
 
 
@@ -55,8 +57,12 @@ def test_nobody_makes_a_second_copy_of_a_class_by_importing_a_folder_by_its_shor
     assert offenders(lambda path: not imported(path) & OTHER_NAMES) == []
 
 
-def test_nothing_that_is_shipped_can_unpickle() -> None:
-    shipped = [path for path in FILES if path.relative_to(ROOT).parts[0] in SHIPPED]
+def test_nothing_that_is_shipped_can_unpickle_but_a_clients_codec_and_a_child_process() -> None:
+    shipped = [
+        path
+        for path in FILES
+        if path.relative_to(ROOT).parts[0] in SHIPPED and not str(path.relative_to(ROOT)).startswith(MAY_UNPICKLE)
+    ]
     assert offenders(lambda path: not imported(path) & UNPICKLERS, shipped) == []
 
 

@@ -12,7 +12,7 @@ import pytest
 from msgspec import inspect
 
 import strata_zmq.errors
-from strata_zmq.protocol import codec, stream
+from strata_zmq.protocol import codec, functions, stream
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.broadcasts import Announcement
 from strata_zmq.protocol.fields import Header
@@ -20,7 +20,10 @@ from strata_zmq.protocol.fields import Header
 DOCUMENT = Path(strata_zmq.errors.__file__).parent / "protocol" / "PROTOCOL.md"
 MESSAGES = {
     kind.__struct_config__.tag: kind
-    for union in (wire.Request, wire.Reply, wire.Broadcast, stream.StreamRequest, stream.StreamReply)
+    for union in (
+        *(wire.Request, wire.Reply, wire.Broadcast, stream.StreamRequest, stream.StreamReply),
+        *(functions.FromClient, functions.ClientReply, functions.FromWorker, functions.WorkerReply),
+    )
     for kind in get_args(union)
 } | {"chunk": stream.ChunkHeader, "fold": wire.Fold, "folded": wire.Folded}
 PARTS = [
@@ -39,6 +42,17 @@ PARTS = [
     wire.Part,
     wire.Shared,
     wire.Addressee,
+    functions.LimitsRow,
+    functions.NewTask,
+    functions.Blob,
+    functions.RefusedTask,
+    functions.Existing,
+    functions.ReportRow,
+    functions.OutcomeRow,
+    functions.TaskRow,
+    functions.TaskRef,
+    functions.HeldTask,
+    functions.AssignedTask,
 ]
 COUNT_MAX = 2**62
 
@@ -192,6 +206,11 @@ def test_every_error_code_stands_there_with_its_fault_and_whether_a_retry_helps(
         f"{codec.MAX_FOLDED_BYTES:,} downward",
         f"{stream.HEADER_BYTES_MAX:,} bytes",
         f"{stream.CONTROL_BYTES_MAX:,} bytes",
+        f"version of this plane is {functions.FUNCTIONS_VERSION}",
+        f"{functions.MESSAGE_BYTES_MAX:,}\nbytes",
+        f"{functions.INLINE_BYTES_MAX:,} bytes",
+        f"{functions.BLOB_BYTES_MAX:,} bytes",
+        f"at most {functions.FRAMES_MAX:,} of them",
     ],
 )
 def test_versions_and_limits_are_those_of_the_code(said: str) -> None:

@@ -1,0 +1,1 @@
+"""The dispatcher's core: events in, effects out. It knows no clock, no chance, no socket and no disk."""

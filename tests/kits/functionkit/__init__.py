@@ -1,0 +1,1 @@
+"""Real dispatchers, workers and badly behaved functions, for the tests of several rooms."""
