@@ -9,6 +9,7 @@ from math import isfinite
 
 from strata_zmq.domain.manifest import check_metrics
 from strata_zmq.domain.names import WORKER_NAME_MAX, check_metadata, check_name
+from strata_zmq.domain.retention import is_milestone
 from strata_zmq.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
@@ -176,7 +177,7 @@ class Checkpoints:
                     created_at=world.now + world.config.wall_offset_s,
                     ledger=ledger,
                     metrics=request.metrics,
-                    parent=next(reversed(history.checkpoints), ""),
+                    parent=self._parent_of(request.step),
                 )
             )
             opened = history.open_checkpoints[checkpoint_id]
@@ -351,6 +352,13 @@ class Checkpoints:
         self.drains.forget(name)
         for parked in self._waiting.pop(name, {}).values():
             self._world.reply(parked.session, parked.seq, CheckpointDurable, checkpoint_id=name)
+
+    def _parent_of(self, step: int) -> str:
+        """Return the checkpoint that a save of `step` may refer to, the newest; "" where it has to stand alone."""
+        newest = next(reversed(self._world.history.checkpoints.values()), None)
+        if newest is None or is_milestone(self._world.config.retention.keep_every, step, newest.step):
+            return ""
+        return newest.checkpoint_id
 
     def _open(self, checkpoint_id: str) -> OpenCheckpoint:
         opened = self._world.history.open_checkpoints.get(checkpoint_id)

@@ -15,6 +15,7 @@ from strata_zmq.checkpoint.owner import note_of_this_process
 from strata_zmq.checkpoint.packs import PackWriter, Piece
 from strata_zmq.checkpoint.references import Parent, candidates, refs_of
 from strata_zmq.domain.manifest import RankEntry
+from strata_zmq.domain.retention import is_milestone
 from strata_zmq.errors import NotFoundError, StrataError
 from strata_zmq.failpoints import failpoint
 
@@ -140,7 +141,8 @@ class SaveWriter:
     async def _write_chunks(self, job: SaveJob) -> None:
         """Store what is not stored yet. On an error the others are waited for: their memory is in use until then."""
         snapshot = job.snapshot
-        parent = self._parent if self._references and not job.full and not self._is_milestone(job.draft.step) else None
+        alone = job.full or is_milestone(self._retention.keep_every, job.draft.step, self._step)
+        parent = self._parent if self._references and not alone else None
         failed: list[BaseException] = []
 
         def still_valid() -> bool:
@@ -187,8 +189,3 @@ class SaveWriter:
             kind="INCREMENTAL" if refs and draft.kind == "FULL" else draft.kind,
             parent=self._parent.checkpoint_id if self._parent is not None and refs else "",
         )
-
-    def _is_milestone(self, step: int) -> bool:
-        """Say whether retention may keep this step for good: such a one stands alone, so that no damage spans two."""
-        every = self._retention.keep_every
-        return bool(every) and step // every != self._step // every

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from strata_zmq.domain.manifest import HeadEntry
 
-__all__ = ["KEEP_COUNT_MAX", "KEEP_EVERY_MAX", "BestMode", "Retention", "parse_best", "reachable", "survivors"]
+__all__ = [
+    "KEEP_COUNT_MAX",
+    "KEEP_EVERY_MAX",
+    "BestMode",
+    "Retention",
+    "is_milestone",
+    "parse_best",
+    "reachable",
+    "survivors",
+]
 
 KEEP_COUNT_MAX = 10_000
 """Checkpoints, for `keep_count` and `best_count` alike."""
@@ -56,6 +65,14 @@ class Retention:
             raise InvalidArgumentError(
                 f"best_metric is {self.best_metric!r} and best_count is {self.best_count}: give both or neither"
             )
+
+
+def is_milestone(keep_every: int, step: int, before: int) -> bool:
+    """Say whether `keep_every` keeps a checkpoint of `step` when the one before it is of step `before` (0: none).
+
+    Such a one is written in full: it stays for good, and no damage shall span two that do.
+    """
+    return keep_every > 0 and step // keep_every != before // keep_every
 
 
 def parse_best(text: str) -> tuple[str, BestMode, int]:

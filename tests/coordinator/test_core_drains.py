@@ -196,6 +196,22 @@ def test_the_parent_of_an_open_checkpoint_is_the_same_after_a_restart(saving) ->
     assert workers[0].begin(11).got(wire.CheckpointOpened).parent == first
 
 
+def test_a_checkpoint_that_stays_for_good_refers_to_nothing(make_job) -> None:
+    """The first one at or after each multiple of keep_every stands alone; those between refer to the one before."""
+    job = make_job(retention=wire.RetentionRule(3, 100, "", "min", 0))
+    (worker,) = job.workers("w0")
+    writer = job.writer()
+    parents, names = [], []
+    for step in (90, 99, 105, 110, 200):
+        opened = worker.begin(step).got(wire.CheckpointOpened)
+        worker.durable(opened.checkpoint_id)
+        writer.asked_to_commit()
+        names.append(opened.checkpoint_id)
+        writer.confirm(job.summary(names[-1], step), *names)
+        parents.append(opened.parent)
+    assert parents == ["", names[0], "", names[2], ""]
+
+
 def test_metrics_and_retention_reach_the_writer(make_job) -> None:
     rule = wire.RetentionRule(3, 100, "loss", "max", 2)
     job = make_job(retention=rule)
