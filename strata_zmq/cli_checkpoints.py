@@ -298,22 +298,22 @@ def export(
 def _with_store(place: str, work: Callable[[CheckpointStore], Coroutine[Any, Any, T]]) -> T:
     import asyncio
 
-    from strata_zmq.checkpoint.store import CheckpointStore
+    from strata_zmq.checkpoint.tiers import open_store
     from strata_zmq.errors import InvalidArgumentError
-    from strata_zmq.storage import default_place, open_storage
+    from strata_zmq.storage import default_place
 
     where = place or default_place()
     if where is None:
         raise InvalidArgumentError(
-            "PLACE is missing: give a folder or s3://bucket/prefix, or set STRATA_CHECKPOINT_PATH"
+            "PLACE is missing: give a folder, s3://bucket/prefix or NEAR,FAR, or set STRATA_CHECKPOINT_PATH"
         )
 
     async def run() -> T:
-        storage = open_storage(where)
+        store = open_store(where)
         try:
-            return await work(CheckpointStore(storage))
+            return await work(store)
         finally:
-            await storage.close()
+            await store.storage.close()
 
     return asyncio.run(run())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -40,6 +41,8 @@ __all__ = [
     "plan_chunks",
     "read_chunks",
 ]
+
+log = logging.getLogger("strata.checkpoint")
 
 MEMORY_BUDGET_BYTES = 256 * 1024 * 1024
 """Memory that a load takes beside the state itself; a chunk that is larger than that is read alone."""
@@ -297,10 +300,30 @@ class _Engine:
         if not check.ended:
             await asyncio.to_thread(check.finish, count)
         self._checked += check.good
-        for chunk, damage in check.found:
-            if self._damaged is None:
+        for work, damage in check.found:
+            if self._damaged is not None:
+                self._damaged(work.chunk, damage)
+            elif not await self._bring_second(work, damage):
                 raise damage
-            self._damaged(chunk, damage)
+
+    async def _bring_second(self, work: ChunkWork, damage: CheckpointCorruptError) -> bool:
+        """Read a damaged chunk from where there is a copy of it, if there is one and that is whole."""
+        second, chunk = self._store.second, work.chunk
+        if second is None:
+            return False
+        stored = np.empty(chunk.stored_bytes, np.uint8)
+        spare = np.empty(chunk.nbytes if chunk.codec else 0, np.uint8)
+        check = _Check(Read(chunk.key, chunk.offset, chunk.stored_bytes, (work,), None), stored, spare, second.url)
+        try:
+            count = await second.get_into(chunk.key, chunk.offset, stored.data)
+        except NotFoundError:
+            return False
+        await asyncio.to_thread(check.finish, count)
+        if check.found:
+            return False
+        self._checked += check.good
+        log.warning("%s; these bytes were read from %s", damage, second.url)
+        return True
 
 
 class _Check:
@@ -316,7 +339,7 @@ class _Check:
         self._url = url
         self._next = 0
         self.good = 0
-        self.found: list[tuple[ChunkRecord, CheckpointCorruptError]] = []
+        self.found: list[tuple[ChunkWork, CheckpointCorruptError]] = []
 
     @property
     def ended(self) -> bool:
@@ -345,7 +368,7 @@ class _Check:
         try:
             data = self._checked_bytes(work.chunk, stored, self._spare[: work.chunk.nbytes])
         except CheckpointCorruptError as error:
-            self.found.append((work.chunk, error))
+            self.found.append((work, error))
             return
         self.good += work.chunk.nbytes
         if self._read.memory is None:

@@ -76,6 +76,16 @@ class CheckpointStore:
         self._declared: set[str] = set()
         self._tried: set[str] = set()
 
+    @property
+    def second(self) -> Storage | None:
+        """Where copies of the same objects lie under the same keys, if anywhere."""
+        return None
+
+    @property
+    def here(self) -> CheckpointStore:
+        """The same checkpoints without their copies."""
+        return self
+
     def path(self, checkpoint_id: str) -> str:
         """Return where a checkpoint lies, as a person would write it."""
         return f"{self.storage.url}/{self.folder(checkpoint_id)}"

@@ -145,6 +145,16 @@ class TieredStore(CheckpointStore):
         self._task: asyncio.Task[None] | None = None
         self._pieces: list[mmap.mmap] = []
 
+    @property
+    def second(self) -> Storage:
+        """The far storage: what is damaged here may be whole there."""
+        return self.far.storage
+
+    @property
+    def here(self) -> CheckpointStore:
+        """What is in the near place, whatever there is far away."""
+        return self.near
+
     async def commit(
         self, manifest: Manifest, retention: Retention, *, pinned: Collection[str] = (), fenced: bool = True
     ) -> Commit:
@@ -168,6 +178,17 @@ class TieredStore(CheckpointStore):
         commit = await super().commit(manifest, retention, pinned=[*pinned, *waiting[-limit:]], fenced=fenced)
         self.drain_soon()
         return commit
+
+    async def _checked(self, key: str, digest: str) -> bytes:
+        try:
+            return await super()._checked(key, digest)
+        except CheckpointCorruptError as damage:
+            try:
+                data = await self.far._checked(key, digest)  # noqa: SLF001 - a store of this kind, and a part of this one
+            except StrataError:
+                raise damage from None
+            log.warning("%s; it was read from %s", damage, self.far.storage.url)
+            return data
 
     def drain_soon(self) -> None:
         """Copy what is not copied yet, in the background and again and again until it is done."""

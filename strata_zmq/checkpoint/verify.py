@@ -50,11 +50,13 @@ async def verify(
 ) -> VerifyReport:
     """Read a checkpoint, all records and a share `sample` of the chunks, chosen by chance; damage is no error here.
 
-    One that is good as a whole is noted in HEAD: retention keeps it until a newer one was found good, too.
+    One that is good as a whole is noted in HEAD: retention keeps it until a newer one was found good, too. Of two tiers
+    it is about the near one.
     """
     if type(sample) not in {float, int} or not 0 <= sample <= 1:
         raise InvalidArgumentError(f"sample is {ascii(sample)[:48]}: give a share from 0 to 1")
     budget = Budget(memory_budget_bytes)
+    store = store.here
     damaged: dict[str, str] = {}
     chunks: dict[tuple[str, int], ChunkRecord] = {}
     objects = 0

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from strata_zmq.checkpoint.background import BackgroundLoop
-from strata_zmq.checkpoint.store import CheckpointStore
+from strata_zmq.checkpoint.tiers import TieredStore, open_store
 from strata_zmq.checkpoint.tree import flatten, rebuild
 from strata_zmq.errors import CheckpointCorruptError, InvalidArgumentError
-from strata_zmq.storage import open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from strata_zmq.checkpoint.store import CheckpointStore
     from strata_zmq.domain.manifest import RankIndex
 
 __all__ = ["MARK", "Opened", "parts_in", "skeleton_of", "tree_of"]
@@ -27,6 +27,7 @@ __all__ = ["MARK", "Opened", "parts_in", "skeleton_of", "tree_of"]
 MARK = "torch_dcp"
 """Under this name the manifest's metadata says which rank's index holds torch's description, and that index has it."""
 
+_COPY_TIMEOUT_S = 300.0
 _STAND_IN = np.empty(0, np.uint8)
 
 
@@ -43,7 +44,7 @@ class Opened:
     def store(self) -> CheckpointStore:
         """The store."""
         if self._store is None:
-            self._store = CheckpointStore(open_storage(self._path))
+            self._store = open_store(self._path)
         return self._store
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -54,8 +55,14 @@ class Opened:
         """End the thread and let connections go; the next use starts them anew."""
         store, self._store = self._store, None
         if store is not None:
-            self.loop.run(store.storage.close())
+            self.loop.run(_let_go(store))
         self.loop.stop()
+
+
+async def _let_go(store: CheckpointStore) -> None:
+    if isinstance(store, TieredStore):
+        await store.finish(_COPY_TIMEOUT_S)
+    await store.storage.close()
 
 
 def skeleton_of(parts: dict[str, int], metadata: dict[str, Any] | None = None) -> Any:

@@ -291,6 +291,36 @@ def test_damage_is_not_copied(pair: Pair) -> None:
     assert pair.head() == ["good"]
 
 
+def test_what_is_damaged_near_is_read_from_afar_and_it_says_so(tmp_path: Path, caplog: Any) -> None:
+    """Whatever of a checkpoint a disk has spoilt: the copy stands in for it, not an older checkpoint."""
+    place = f"{tmp_path}/near,file://{tmp_path}/far"
+    state = {"w": np.arange(5000), "b": np.arange(7.0)}
+    with CheckpointManager(place) as manager:
+        saved = manager.save(state, step=1, epoch=0)
+    spoilt = [path for path in (tmp_path / "near").rglob("*-*") if path.is_file() and saved in str(path)]
+    assert {path.name.split("-")[0] for path in spoilt} == {"pack", "index", "manifest"}
+    for path in spoilt:
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-40] + bytes(byte ^ 1 for byte in whole[-40:]))
+        caplog.clear()
+        with CheckpointManager(place) as manager:
+            found = manager.load(saved)
+            assert not manager.verify(saved).ok, "a verification is about this place"
+        assert all(np.array_equal(found[name], state[name]) for name in state)
+        assert any(f"{tmp_path}/far" in one.message and path.name in one.message for one in caplog.records)
+        path.write_bytes(whole)
+
+
+def test_what_is_damaged_in_both_places_is_damaged(tmp_path: Path) -> None:
+    place = f"{tmp_path}/near,file://{tmp_path}/far"
+    with CheckpointManager(place) as manager:
+        saved = manager.save({"w": np.arange(5000)}, step=1, epoch=0)
+    for path in tmp_path.rglob("pack-*"):
+        path.write_bytes(bytes(len(path.read_bytes())))
+    with CheckpointManager(place) as manager, pytest.raises(CheckpointCorruptError, match="damaged"):
+        manager.load(saved)
+
+
 def test_a_checkpoint_that_was_retired_first_is_named(pair: Pair) -> None:
     async def scenario() -> None:
         store = pair.store()
