@@ -1,0 +1,1 @@
+"""Records of made-up tasks, and places where stores of them lie, for the tests of what lasts."""
