@@ -50,12 +50,11 @@ class Place:
 
 
 @contextmanager
-def null_sink(core: int | None, *, tls: bool) -> Iterator[Place]:
-    """Run the null sink on `core`, over TLS with a certificate of its own or in the clear."""
+def null_sink(*, tls: bool) -> Iterator[Place]:
+    """Run the null sink, over TLS with a certificate of its own or in the clear."""
     _require("boto3", "obstore")
     with ExitStack() as stack:
-        arguments = [] if core is None else ["--core", str(core)]
-        environ = {}
+        arguments, environ = [], {}
         if tls:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="strata-sink-")))
             arguments += ["--certificate", str(_certificate(folder))]

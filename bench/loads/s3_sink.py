@@ -280,10 +280,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--ready-fd", type=int, required=True)
     parser.add_argument("--certificate", help="a PEM file with key and certificate: serve over TLS")
-    parser.add_argument("--core", type=int, help="the core to run on")
     options = parser.parse_args(arguments)
-    if options.core is not None:
-        os.sched_setaffinity(0, {options.core})
     context = None
     if options.certificate is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from itertools import count
 from time import perf_counter, process_time
@@ -20,12 +19,10 @@ INTERPRETER = sys.executable
 class Peer:
     """A state of `tensors` arrays, `state_bytes` in all, saved at `place`: a folder or `s3://bucket/prefix`.
 
-    `core` is the one that it runs on, if any. Nothing is deleted before `close`: that is no part of becoming durable.
+    Nothing is deleted before `close`: that is no part of becoming durable.
     """
 
-    def __init__(self, place: str, state_bytes: int, tensors: int, core: int | None = None) -> None:
-        if core is not None:
-            os.sched_setaffinity(0, {core})
+    def __init__(self, place: str, state_bytes: int, tensors: int) -> None:
         self._state = State(state_bytes, tensors)
         self._manager = CheckpointManager(place, keep_count=1000)
         self._steps = count(1)

@@ -14,14 +14,9 @@ _STRIDE = 65_536
 
 
 class Peer:
-    """`state_bytes` bytes, uploaded to `bucket`; endpoint, region and credentials come from the environment.
+    """`state_bytes` bytes, uploaded to `bucket`; endpoint, region and credentials come from the environment."""
 
-    `core` is the one that it runs on, if any.
-    """
-
-    def __init__(self, bucket: str, key: str, state_bytes: int, core: int | None = None) -> None:
-        if core is not None:
-            os.sched_setaffinity(0, {core})
+    def __init__(self, bucket: str, key: str, state_bytes: int) -> None:
         self._bucket, self._key = bucket, key
         self._state = io.BytesIO(os.urandom(1 << 20) * (state_bytes >> 20))
         self._bytes = self._state.getbuffer().nbytes

@@ -1,7 +1,7 @@
 """What an upload costs and how fast it is: a whole save beside boto3's upload_fileobj of as many bytes.
 
-The server is a null sink of our own, which forgets what it gets: over TLS, and in the clear. It has one core and each
-client the other, since a sink in Python would otherwise take from a client what it is to measure; CPU time is the
+The server is a null sink of our own, which forgets what it gets: over TLS, and in the clear. It and its client share
+all cores: a sink that has one of two to itself is what the rate of a cheap client would measure. CPU time is the
 client's alone. A save also copies and hashes the state and commits it; boto3 has one object to send. SeaweedFS, and the
 bucket that STORAGE_BACKEND and CHECKPOINT_BUCKET name, have rows beside it. `CHECKPOINT_SIZE_MB` sets the size.
 """
@@ -44,20 +44,17 @@ def _cases(settings: Settings) -> Iterator[Case]:
     nbytes = state_bytes(settings)
     whole = nbytes >= FLOOR_BYTES
     rounds = settings.rounds or settings.pick(6, 9)
-    client, server = _cores()
-    tls, clear = partial(null_sink, server, tls=True), partial(null_sink, server, tls=False)
+    tls, clear = partial(null_sink, tls=True), partial(null_sink, tls=False)
 
-    def case(
-        name: str, serving: Server, figure_of: FigureOf, floor: Floor | None, *, core: int | None = client
-    ) -> Case:
+    def case(name: str, serving: Server, figure_of: FigureOf, floor: Floor | None) -> Case:
         cost = figure_of is _cpu_per_gb
-        boto3 = Contender(_BOTO3, partial(_boto3, serving, nbytes, core, figure_of))
+        boto3 = Contender(_BOTO3, partial(_boto3, serving, nbytes, figure_of))
         return Case(
             name=name,
             size=size_of(nbytes, TENSORS),
             unit="CPU s/GB" if cost else "MB/s",
             better="lower" if cost else "higher",
-            subject=Contender("strata CheckpointManager", partial(_ours, serving, nbytes, core, figure_of)),
+            subject=Contender("strata CheckpointManager", partial(_ours, serving, nbytes, figure_of)),
             peers=() if floor is published else (boto3,),
             floor=floor if whole else None,
             rounds=rounds,
@@ -73,36 +70,34 @@ def _cases(settings: Settings) -> Iterator[Case]:
     yield case("published: onto S3, null sink over TLS", tls, _rate, published)
     yield case("CPU time of a save onto S3 in the clear, null sink", clear, _cpu_per_gb, None)
     yield case("saved onto S3 in the clear, null sink", clear, _rate, None)
-    yield case("saved onto SeaweedFS in the clear", seaweedfs, _rate, None, core=None)
+    yield case("saved onto SeaweedFS in the clear", seaweedfs, _rate, None)
     place = default_place(os.environ)
     if place is not None and place.startswith("s3://"):
-        yield case(f"saved onto {place}", configured, _rate, None, core=None)
+        yield case(f"saved onto {place}", configured, _rate, None)
 
 
 SUITE = Suite("checkpoint_s3", "What does a save onto S3 cost, and how fast is it?", _cases)
 
 
 @contextmanager
-def _ours(serving: Server, nbytes: int, core: int | None, figure_of: FigureOf) -> Iterator[Measure]:
+def _ours(serving: Server, nbytes: int, figure_of: FigureOf) -> Iterator[Measure]:
     with serving() as place:
         options: dict[str, Any] = {
             "place": f"{place.url}/strata",
             "state_bytes": nbytes,
             "tensors": TENSORS,
-            "core": core,
         }
         with peer_process(saver.MODULE, interpreter=saver.INTERPRETER, environment=place.environ, **options) as peer:
             yield lambda: _sample(peer.call("save", timeout_s=_TIMEOUT_S), figure_of)
 
 
 @contextmanager
-def _boto3(serving: Server, nbytes: int, core: int | None, figure_of: FigureOf) -> Iterator[Measure]:
+def _boto3(serving: Server, nbytes: int, figure_of: FigureOf) -> Iterator[Measure]:
     with serving() as place:
         options: dict[str, Any] = {
             "bucket": place.bucket,
             "key": f"{place.prefix}/boto3",
             "state_bytes": nbytes,
-            "core": core,
         }
         with peer_process("peer_boto3", environment=place.environ, **options) as peer:
             yield lambda: _sample(peer.call("upload", timeout_s=_TIMEOUT_S), figure_of)
@@ -118,9 +113,3 @@ def _cpu_per_gb(found: dict[str, float]) -> float:
 
 def _rate(found: dict[str, float]) -> float:
     return found["bytes"] / found["wall_s"] / 1e6
-
-
-def _cores() -> tuple[int | None, int | None]:
-    """Return the client's core and the server's; neither where there is only one."""
-    cores = sorted(os.sched_getaffinity(0))
-    return (cores[0], cores[-1]) if len(cores) > 1 else (None, None)

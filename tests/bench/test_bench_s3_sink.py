@@ -22,7 +22,7 @@ pytestmark = pytest.mark.s3
 
 @pytest.fixture(params=[True, False], ids=["tls", "clear"])
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with null_sink(None, tls=request.param) as served:
+    with null_sink(tls=request.param) as served:
         for name, value in served.environ.items():
             monkeypatch.setenv(name, value)
         yield served
