@@ -155,6 +155,7 @@ def test_a_save_that_one_rank_leaves_out_is_left_out_by_all(make_job) -> None:
     w1.ask(wire.CheckpointFailed(checkpoint_id=name, code="superseded", message="the storage is busy")).got(wire.Done)
     waiting.refused("superseded", "rank 1 (w1)", "busy")
     w2.begin().refused("superseded", "step 10", "save a later step")
+    w0.durable(name).refused("superseded", "given up", "save a later step")
     job.restart()
     for worker in (w0, w2):
         worker.hello().got(wire.Welcome)

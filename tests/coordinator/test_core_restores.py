@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from strata_zmq.domain.lineage import UNKNOWN
 from strata_zmq.protocol import messages as wire
 
 
@@ -57,6 +58,19 @@ def test_a_whole_new_world_goes_back_to_the_checkpoint(told) -> None:
     assert job.status().counters["restores"] == 1
     announced = job.announced[-1]
     assert (announced.generation, announced.members, announced.moved) == (generation + 1, ["n0", "n1"], 0)
+
+
+def test_a_manifest_from_before_lineages_begins_one_of_its_own(told) -> None:
+    """What was remembered of the history after it is no part of the one that goes on from it."""
+    job, workers, ledger = told
+    old = json.loads(ledger)
+    before = job.history.lineage
+    del old["lineage"]
+    n0, n1 = all_lost(job, workers)
+    for worker in (n0, n1):
+        assert restore(worker, json.dumps(old).encode()).got(wire.Restored).rewound
+    assert job.history.commit_index == 1
+    assert job.history.lineage not in {UNKNOWN, before, json.loads(ledger)["lineage"]}
 
 
 def test_the_first_quorum_is_waited_for_again_when_nobody_is_left(told) -> None:

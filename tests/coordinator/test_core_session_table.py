@@ -60,6 +60,15 @@ def few_children(monkeypatch) -> int:
     return 20
 
 
+def test_a_child_behind_an_agent_is_told_the_status_as_others_are() -> None:
+    """What it costs is the agent's: one body for all of its children."""
+    hosts = Hosts()
+    child = child_connection(AGENT, 1)
+    requests = [Received(where, wire.GetStatus(session=hosts.hello(where).session, seq=2)) for where in (child, OTHER)]
+    (shared,) = hosts.core.step(requests, hosts.now).outbox
+    assert [where for where, _, _ in shared.recipients] == [child, OTHER]
+
+
 def test_a_session_that_only_said_hello_is_forgotten_after_two_leases_and_a_registered_one_is_kept() -> None:
     hosts = Hosts()
     worker = (OTHER, hosts.register(OTHER, "w"))
