@@ -179,12 +179,12 @@ def open_payload(head: bytes, body: bytes) -> Payload:
     return payload
 
 
-def open_body(row: BodyRow, body: bytes | None) -> Payload | None:
+def open_body(row: BodyRow, body: object) -> Payload | None:
     """Return a body as it was given, None where there was none; raises Damage if it is not the one that `row` means."""
     size, lengths, checksum = row
     if size < 0:
         return None
-    if body is None or len(body) != size or crc32(body) != checksum:
+    if not isinstance(body, bytes) or len(body) != size or crc32(body) != checksum:
         raise Damage(f"a body of {size} bytes does not match its checksum")
     if lengths is None:
         return body
@@ -212,7 +212,10 @@ def _changed(value: TaskLimits | OutcomeReport) -> dict[str, object]:
     return {name: mine for name, mine in pairs if mine != getattr(default, name)}
 
 
-def _decoded(decode: Callable[[bytes], T], head: bytes) -> T:
+def _decoded(decode: Callable[[bytes], T], head: object) -> T:
+    # Damage may have made a text of bytes: SQLite keeps a type with each value.
+    if not isinstance(head, bytes):
+        raise Damage("a head is not made of bytes")
     encoded, checksum = head[:-_CRC_BYTES], head[-_CRC_BYTES:]
     if crc32(encoded).to_bytes(_CRC_BYTES, "big") != checksum:
         raise Damage("a head does not match its checksum")

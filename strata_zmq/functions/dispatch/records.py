@@ -79,7 +79,8 @@ class Recovered:
 class RecordStore(Protocol):
     """Where records last; one owner at a time. After a StorageError nothing more is taken before a new `load`.
 
-    Every method returns when its effect is durable (a Redis store: as durable as its server was told to be).
+    Every method but `forget` returns when its effect is durable (a Redis store: as durable as its server was told to
+    be).
     """
 
     def load(self) -> Recovered:
@@ -101,7 +102,7 @@ class RecordStore(Protocol):
         """Return the body of an ended task's outcome, as it was given; None if it has none or is not kept."""
 
     def forget(self, task_ids: Sequence[bytes]) -> None:
-        """Drop what is kept of these tasks; unknown ids are nothing."""
+        """Drop what is kept of these tasks; unknown ids are nothing. Durable with a later commit, or by `close`."""
 
     def close(self) -> None:
         """Let it go."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from strata_zmq.coordinator.dispatcher.stores import open_store
+from strata_zmq.coordinator.dispatcher.stores.redis import RedisStore
+from strata_zmq.coordinator.dispatcher.stores.sqlite import SqliteStore
 from strata_zmq.functions.dispatch.records import RecordStore, Recovered
 
 __all__ = ["Place"]
@@ -26,6 +26,7 @@ class Place:
     def end(self) -> None:
         """The present life is over."""
         store, self.store = self.store, None
-        if store is not None:
-            with suppress(Exception):
-                store._db.close()  # type: ignore[attr-defined]
+        if isinstance(store, SqliteStore):
+            store._db.close()
+        elif isinstance(store, RedisStore):
+            store._link.close()
