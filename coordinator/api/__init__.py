@@ -1,1 +1,1 @@
-"""The HTTP process: one FastAPI app over the bus, with a router for each plane."""
+"""The HTTP interface: one FastAPI app, a process of its own, that speaks to a dispatcher as any client does."""

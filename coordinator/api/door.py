@@ -1,0 +1,82 @@
+"""Who may speak to the app, and how much at once: hosts, a token, and bytes of bodies under way.
+
+Whoever may execute functions may do anything that the workers' user may. So the app is bound to loopback unless there
+is a token. And because any web page can make a browser on this machine send requests to loopback, a request has to name
+a host that is this one's (against rebinding of names), and bodies have to be JSON (which `bodies` looks after).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from fastapi import HTTPException
+
+from .bodies import answer
+from .models import Refused
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["BODIES_BYTES_MAX", "LOCAL_HOSTS", "Door"]
+
+BODIES_BYTES_MAX = 1024 * 1024 * 1024
+"""Of all request bodies that are being read or carried out."""
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Door:
+    """ASGI middleware. With a `token`, requests bear it (Authorization: Bearer TOKEN) and any host is good."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] = LOCAL_HOSTS, token: str = "") -> None:
+        self._app = app
+        self._hosts = frozenset(host.encode().lower() for host in hosts)
+        self._bearer = f"Bearer {token}".encode() if token else b""
+        self._bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refused = self._look(dict(scope["headers"]))
+        if refused is not None:
+            await answer(Refused(*refused[1:]), refused[0])(scope, receive, send)
+            return
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            size = len(message.get("body", b""))
+            taken += size
+            self._bytes += size
+            if self._bytes > BODIES_BYTES_MAX:
+                raise HTTPException(
+                    429,
+                    f"bodies of more than {BODIES_BYTES_MAX} bytes are under way: try again, or send less at once",
+                    {"retry-after": "1"},
+                )
+            return message
+
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            self._bytes -= taken
+
+    def _look(self, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
+        """Return status, message and code for who stays outside."""
+        if self._bearer:
+            if hmac.compare_digest(headers.get(b"authorization", b""), self._bearer):
+                return None
+            return 401, "this server wants Authorization: Bearer and its token", "unauthorized"
+        host = headers.get(b"host", b"").lower()
+        name = host.rpartition(b":")[0] if not host.endswith(b"]") and b":" in host else host
+        if name in self._hosts:
+            return None
+        return (
+            421,
+            f"this server is not {host.decode('latin-1')!r}: call it by the address it listens at",
+            "misdirected",
+        )
