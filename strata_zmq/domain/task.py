@@ -30,6 +30,7 @@ __all__ = [
     "State",
     "Task",
     "TaskLimits",
+    "Trigger",
     "move",
 ]
 

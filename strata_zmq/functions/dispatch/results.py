@@ -1,0 +1,277 @@
+"""Clients and the ends of their tasks: whom they are delivered to, how long they are kept; never how a task ended."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from math import inf
+
+from strata_zmq.domain.task import FINAL, Task
+from strata_zmq.functions.dispatch.deadlines import Deadlines
+from strata_zmq.functions.dispatch.records import Ended
+from strata_zmq.functions.dispatch.world import World, bytes_of
+
+__all__ = ["Client", "Results"]
+
+
+class Client:
+    """Who submits and reads. `tasks` are those that have not ended, and ended ones that wait to be seen."""
+
+    __slots__ = ("abandoned", "attached", "deliver", "live", "name", "tasks")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.attached = False
+        self.deliver = False
+        self.abandoned = False
+        """Nobody will read what it submitted with durability "none"."""
+        self.live = 0
+        self.tasks: dict[bytes, Task] = {}
+
+
+class Results:
+    """Delivers the ends of tasks, keeps results as long as asked, and forgets them."""
+
+    def __init__(self, world: World, deadlines: Deadlines) -> None:
+        self._world = world
+        self._deadlines = deadlines
+        self.clients: dict[str, Client] = {}
+        self._ended: dict[bytes, Task] = {}
+        """Tasks whose result is kept, in the order of their ends."""
+        self._unseen_at = inf
+        """When a result of `_ended` may have waited too long, at the earliest."""
+        self._tombstones: deque[tuple[float, Task]] = deque()
+        self._watchers: dict[bytes, dict[str, float]] = {}
+        self._watches: list[tuple[float, int, str, tuple[bytes, ...]]] = []
+        self._watch_number = 0
+
+    # ---- clients -----------------------------------------------------------------------------------------------------
+
+    def client(self, name: str) -> Client:
+        """Return a client's state, known or not."""
+        client = self.clients.get(name)
+        if client is None:
+            client = self.clients[name] = Client(name)
+        return client
+
+    def attach(self, name: str, *, deliver: bool) -> None:
+        """Deliver to a client from now on, and what has ended and was not seen."""
+        client = self.client(name)
+        client.attached, client.deliver, client.abandoned = True, deliver, False
+        if not deliver:
+            return
+        unseen = [task for task in client.tasks.values() if task.state in FINAL]
+        if unseen:
+            # What has ended earlier in this step is in the list already.
+            self._world.effects.results[name] = unseen
+
+    def detach(self, name: str, *, abandon: bool) -> list[Task]:
+        """Deliver no more; return the client's tasks that nobody waits for any longer."""
+        client = self.clients.get(name)
+        if client is None:
+            return []
+        client.attached = False
+        client.abandoned = abandon
+        orphans: list[Task] = []
+        if abandon:
+            for task in list(client.tasks.values()):
+                if task.limits.durability == "none":
+                    if task.state not in FINAL:
+                        orphans.append(task)
+                    elif task.limits.keep_s == 0:
+                        self.forget(task)
+        self._leave(client)
+        return orphans
+
+    def watch(self, name: str, task_ids: Sequence[bytes], until: float) -> None:
+        """Deliver the ends of tasks to a client, until then."""
+        tasks = self._world.tasks
+        ids = tuple(task_id for task_id in task_ids if task_id in tasks and tasks[task_id].state not in FINAL)
+        if not ids or until <= self._world.now:
+            return
+        for task_id in ids:
+            watchers = self._watchers.setdefault(task_id, {})
+            watchers[name] = max(until, watchers.get(name, until))
+        self._watch_number += 1
+        heappush(self._watches, (until, self._watch_number, name, ids))
+
+    def seen(self, name: str, task_ids: Sequence[bytes]) -> None:
+        """Let go of results that their submitter has, where they are kept for it alone."""
+        client = self.clients.get(name)
+        if client is None:
+            return
+        mine = client.tasks
+        for task_id in task_ids:
+            task = mine.get(task_id)
+            if task is None or task.state not in FINAL:
+                continue
+            if task.limits.keep_s == 0:
+                self.forget(task)
+            else:
+                del mine[task_id]
+        self._leave(client)
+
+    # ---- ends --------------------------------------------------------------------------------------------------------
+
+    def take(self, done: Sequence[Task]) -> None:
+        """Deliver and keep tasks that have just ended: state, outcome and time are set, no worker holds them."""
+        world = self._world
+        effects = world.effects
+        forget_delivered = world.config.forget_delivered
+        watchers = self._watchers
+        clients, ended, tasks = self.clients, self._ended, world.tasks
+        name = ""
+        client: Client | None = None
+        out: list[Task] | None = None
+        result_bytes = payload_bytes = 0
+        for task in done:
+            payload_bytes += task.nbytes
+            if client is None or task.client != name:
+                name = task.client
+                client = clients.get(name) or self.client(name)
+                out = effects.results.setdefault(name, []) if client.attached and client.deliver else None
+            client.live -= 1
+            limits = task.limits
+            outcome = task.outcome
+            if limits.durability == "commit" and outcome is not None:
+                at = task.ended_at + world.config.wall_offset_s
+                effects.records.append(Ended(task.task_id, task.state, outcome, at))
+            watched = self._tell(task) if watchers else False
+            if out is not None:
+                out.append(task)
+                if forget_delivered and limits.keep_s == 0:
+                    del tasks[task.task_id]
+                    del client.tasks[task.task_id]
+                    continue
+            body = outcome.body if outcome is not None else None
+            if body is not None:
+                result_bytes += len(body) if type(body) is bytes else bytes_of(body)
+            ended[task.task_id] = task
+            if limits.keep_s > 0:
+                self._deadlines.add(task.ended_at + limits.keep_s, "keep", task)
+                if not client.deliver:
+                    del client.tasks[task.task_id]
+                    self._leave(client)
+            elif client.abandoned and limits.durability == "none" and not watched:
+                # Its bytes are taken off here and put on below.
+                self.forget(task)
+        count = len(done)
+        world.live -= count
+        world.ended_total += count
+        world.queued_bytes -= payload_bytes
+        world.result_bytes += result_bytes
+        world.spent.extend(done)
+        if self._unseen_at == inf and ended:
+            self._unseen_at = world.now + world.config.unseen_s
+
+    def _tell(self, task: Task) -> bool:
+        watchers = self._watchers.pop(task.task_id, None)
+        if watchers is None:
+            return False
+        results = self._world.effects.results
+        for name in watchers:
+            client = self.clients.get(name)
+            if name != task.client or client is None or not (client.attached and client.deliver):
+                results.setdefault(name, []).append(task)
+        return True
+
+    # ---- forgetting --------------------------------------------------------------------------------------------------
+
+    def forget(self, task: Task) -> None:
+        """Let go of an ended task's result; for a while it is known that there was one."""
+        world = self._world
+        config = world.config
+        task_id = task.task_id
+        if self._ended.pop(task_id, None) is None:
+            return
+        task.state = "EXPIRED"
+        if task.outcome is not None:
+            world.result_bytes -= bytes_of(task.outcome.body)
+        client = self.clients.get(task.client)
+        if client is not None:
+            client.tasks.pop(task_id, None)
+            self._leave(client)
+        world.effects.forgotten.append(task)
+        world.spent.append(task)
+        if config.tombstone_s > 0 and config.tombstones_max > 0:
+            self._tombstones.append((world.now + config.tombstone_s, task))
+        else:
+            del world.tasks[task_id]
+
+    def expire(self) -> None:
+        """Forget what has been kept for long enough, or is too much; end the watches that are over."""
+        world = self._world
+        now, config = world.now, world.config
+        if world.result_bytes > config.results_bytes_max:
+            self._shed(world.result_bytes - config.results_bytes_max)
+        if now >= self._unseen_at:
+            self._drop_unseen(now - config.unseen_s)
+        tombstones = self._tombstones
+        while tombstones and (tombstones[0][0] <= now or len(tombstones) > config.tombstones_max):
+            del world.tasks[tombstones.popleft()[1].task_id]
+        watches = self._watches
+        while watches and watches[0][0] <= now:
+            _, _, name, ids = heappop(watches)
+            for task_id in ids:
+                watchers = self._watchers.get(task_id)
+                if watchers is not None and watchers.get(name, inf) <= now:
+                    del watchers[name]
+                    if not watchers:
+                        del self._watchers[task_id]
+
+    def next_wakeup(self) -> float:
+        """Return when something may be forgotten, at the earliest; inf: nothing will."""
+        world = self._world
+        if world.result_bytes > world.config.results_bytes_max:
+            return world.now
+        at = self._unseen_at
+        if self._tombstones:
+            at = min(at, self._tombstones[0][0])
+        if self._watches:
+            at = min(at, self._watches[0][0])
+        return at
+
+    def kept(self) -> int:
+        """Return how many results are kept."""
+        return len(self._ended)
+
+    def restore(self, task: Task) -> None:
+        """Take an ended task that a store has kept."""
+        self._ended[task.task_id] = task
+        if task.outcome is not None:
+            self._world.result_bytes += bytes_of(task.outcome.body)
+        if task.limits.keep_s > 0:
+            self._deadlines.add(task.ended_at + task.limits.keep_s, "keep", task)
+        else:
+            self.client(task.client).tasks[task.task_id] = task
+            self._unseen_at = min(self._unseen_at, task.ended_at + self._world.config.unseen_s)
+
+    def _shed(self, surplus: int) -> None:
+        first: list[Task] = []
+        for task in self._ended.values():
+            if surplus <= 0:
+                break
+            size = bytes_of(task.outcome.body) if task.outcome is not None else 0
+            if size:
+                first.append(task)
+                surplus -= size
+        for task in first:
+            self.forget(task)
+        self._world.note(f"{len(first)} results are no longer kept: together they were above results_bytes_max")
+
+    def _drop_unseen(self, before: float) -> None:
+        old: list[Task] = []
+        self._unseen_at = inf
+        for task in self._ended.values():
+            if task.ended_at > before:
+                self._unseen_at = task.ended_at + self._world.config.unseen_s
+                break
+            if task.limits.keep_s == 0:
+                old.append(task)
+        for task in old:
+            self.forget(task)
+
+    def _leave(self, client: Client) -> None:
+        if not client.attached and not client.tasks:
+            self.clients.pop(client.name, None)

@@ -1,0 +1,83 @@
+"""What all parts of one core share: its limits, the step's time and effects, the tasks by id, and the totals."""
+
+from __future__ import annotations
+
+from strata_zmq.domain.task import FINAL, Task
+from strata_zmq.functions.dispatch.config import CoreConfig
+from strata_zmq.functions.dispatch.effects import Effects
+
+__all__ = ["World", "bytes_of", "story"]
+
+
+class World:
+    """The state that has no owner of its own; each part changes only what its own job is."""
+
+    __slots__ = (
+        "accepted_total",
+        "config",
+        "effects",
+        "ended_total",
+        "late_results",
+        "live",
+        "now",
+        "queued_bytes",
+        "result_bytes",
+        "running",
+        "spent",
+        "tasks",
+    )
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        self.now = 0.0
+        self.effects = Effects()
+        self.tasks: dict[bytes, Task] = {}
+        """All that is known, in the order of acceptance; EXPIRED ones included."""
+        self.live = 0
+        """Tasks that have not ended."""
+        self.running = 0
+        """Those of them that have started."""
+        self.queued_bytes = 0
+        """Bytes of payload of tasks that have not ended."""
+        self.result_bytes = 0
+        self.accepted_total = 0
+        self.ended_total = 0
+        self.late_results = 0
+        self.spent: list[Task] = []
+        """Tasks whose payload or result goes when the next step begins: effects may still refer to it."""
+
+    def begin(self, now: float) -> Effects:
+        """Begin a step."""
+        if self.spent:
+            for task in self.spent:
+                task.body = None
+                if task.state == "EXPIRED":
+                    task.outcome = None
+            self.spent = []
+        self.now = now
+        self.effects = Effects()
+        return self.effects
+
+    def note(self, line: str) -> None:
+        """Add a line for the log."""
+        self.effects.notes.append(line)
+
+    def is_live(self, task: Task) -> bool:
+        """Whether the task has not ended."""
+        return task.state not in FINAL
+
+
+def bytes_of(body: object) -> int:
+    """Return how many bytes a packed result has; what is neither bytes nor a tuple of buffers counts by `nbytes`."""
+    if body is None:
+        return 0
+    if isinstance(body, bytes):
+        return len(body)
+    if isinstance(body, tuple):
+        return sum(memoryview(part).nbytes for part in body)
+    return int(getattr(body, "nbytes", 0))
+
+
+def story(task: Task) -> str:
+    """Return a task's history in one line, for errors."""
+    return f"task {task.task_id.hex()} of {task.client}, attempt {task.attempt}, at session {task.worker}"
