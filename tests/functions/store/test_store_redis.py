@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -57,6 +58,24 @@ def test_the_hashes_are_the_published_ones(database: str) -> None:
         assert (function[b"name"], function[b"digest"]) == (b"double", b"d" * 16)
         assert (task[b"status"], task[b"result"], task[b"worker"]) == (b"COMPLETED", b"done", b"w1")
         assert client.zrange("tasks", 0, -1) == [str(uuid.UUID(bytes=named(n))).encode() for n in (2, 1)]
+
+
+def test_the_page_names_every_key_there_is_and_its_type(database: str) -> None:
+    """docs/functions_durability.md, "Redis"."""
+    place = Place(database)
+    store, _ = place.open()
+    store.keep([(b"d" * 16, b"packed")])
+    store.put_function(FunctionRow(b"i" * 16, "double", b"d" * 16))
+    store.append([accepted(1), assigned(1), ended(1)])
+    place.end()
+    page = (Path(__file__).parents[3] / "docs" / "functions_durability.md").read_text()
+    told = re.findall(r"^\| `([a-z]+)(?::\{\w+\})?` \| ([a-z ]+) \|", page, re.MULTILINE)
+    types = {"hash": "hash", "zset": "sorted set", "set": "set", "string": "string"}
+    with asked(database) as client:
+        there = {(key.split(b":")[0].decode(), types[client.type(key).decode()]) for key in client.scan_iter()}
+        fields = {field.decode() for field in client.hgetall(f"task:{uuid.UUID(bytes=named(1))}")}
+    assert set(told) == there
+    assert fields <= set(re.findall(r"`(\w+)`", next(line for line in page.splitlines() if "`task:{uuid}`" in line)))
 
 
 def test_a_server_that_is_killed_and_started_again_costs_nothing(redis_server: RedisServer) -> None:
