@@ -14,14 +14,13 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from strata_zmq.checkpoint.arena import Arena, ArenaPool
 from strata_zmq.checkpoint.chunks import CHUNK_BYTES
 from strata_zmq.checkpoint.handle import SaveHandle
 from strata_zmq.checkpoint.references import Parent, candidates, refs_of
-from strata_zmq.checkpoint.snapshot import Snapshot, take_snapshot
+from strata_zmq.checkpoint.snapshot import take_snapshot
 from strata_zmq.domain.manifest import Kind, check_metrics
 from strata_zmq.domain.manifest_format import encode_rank_index
 from strata_zmq.domain.names import check_metadata, check_not_negative
@@ -39,9 +38,10 @@ from strata_zmq.failpoints import failpoint
 from strata_zmq.protocol import messages as wire
 
 from .attempts import Attempts
-from .last_will import encode_will
+from .save_job import SaveJob
 from .upload import Delivered, Upload, WriterLinks
-from .writer_link import Parcel, Will
+from .waiting_wills import WaitingWills
+from .writer_link import Parcel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,16 +84,6 @@ class Registered(Protocol):
         """The commit point that the training state belongs to."""
 
 
-@dataclass(slots=True)
-class _Job:
-    handle: SaveHandle
-    snapshot: Snapshot
-    begin: wire.CheckpointBegin
-    opened: Future[Any]
-    streaming: bool = False
-    released: bool = False
-
-
 class CheckpointClient:
     """Saves one worker's state, rank by rank with the others. `save` may be called from one thread at a time."""
 
@@ -114,8 +104,9 @@ class CheckpointClient:
         self._pool = ArenaPool(arenas)
         self._attempts = Attempts()
         self._links = WriterLinks(session.identity.worker_id, share_memory=share_memory)
+        self._waiting_wills = WaitingWills(self._links, self._tell_staged)
         self._changed = threading.Condition()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[SaveJob] = deque()
         self._carried: SaveHandle | None = None
         self._parent: Parent | None = None
         """This rank's part of the last checkpoint that was committed, unless its bytes have given reason for doubt."""
@@ -189,7 +180,7 @@ class CheckpointClient:
         handle.stage(time.monotonic() - began)
         failpoint("save.staged")
         with self._changed:
-            self._jobs.append(_Job(handle, snapshot, begin, opened))
+            self._jobs.append(SaveJob(handle, snapshot, begin, opened))
             self._changed.notify_all()
         return handle
 
@@ -283,7 +274,7 @@ class CheckpointClient:
         opened.add_done_callback(tell)
         handle.fail(why)
 
-    def _release(self, job: _Job) -> None:
+    def _release(self, job: SaveJob) -> None:
         if not job.released:
             job.released = True
             self._pool.release(job.snapshot.arena)
@@ -306,7 +297,7 @@ class CheckpointClient:
         finally:
             self._links.close()
 
-    def _carry(self, job: _Job) -> None:
+    def _carry(self, job: SaveJob) -> None:
         handle = job.handle
         try:
             self._save_or_try_again(job)
@@ -323,8 +314,9 @@ class CheckpointClient:
         finally:
             self._release(job)
             self._links.drop_wills()
+            self._waiting_wills.drop(handle.checkpoint_id)
 
-    def _save_or_try_again(self, job: _Job) -> None:
+    def _save_or_try_again(self, job: SaveJob) -> None:
         handle = job.handle
         deadline = time.monotonic() + self._timeout_s
         failed: StrataError | None = None
@@ -347,12 +339,12 @@ class CheckpointClient:
                 self._changed.wait_for(lambda: self._cancel, wait_s)
             job.opened = self._session.client.submit(job.begin)
 
-    def _may_try_again(self, job: _Job, error: StrataError) -> bool:
+    def _may_try_again(self, job: SaveJob, error: StrataError) -> bool:
         """Say whether another attempt may help: the bytes are still there, and what failed was bringing them."""
         there = job.streaming and not job.released and not self._cancel
         return there and self._attempts.may_help(job.handle.attempts, error)
 
-    def _save(self, job: _Job, deadline: float) -> None:
+    def _save(self, job: SaveJob, deadline: float) -> None:
         handle, snapshot = job.handle, job.snapshot
         opened: wire.CheckpointOpened = self._answer(job.opened, deadline)
         handle.checkpoint_id = opened.checkpoint_id
@@ -367,8 +359,9 @@ class CheckpointClient:
             writers=lambda: self._ask(job.begin, deadline).writers,
             cancelled=lambda: self._cancel,
             deadline=deadline,
-            will=_will(snapshot, opened, job.begin.generation),
-            on_willed=lambda writer_id: self._tell_staged(opened.checkpoint_id, writer_id),
+            will=job.leave_will(),
+            on_willed=lambda writer_id: self._willed(opened.checkpoint_id, writer_id),
+            meanwhile=self._look_after_waiting,
         )
         parent = self._parent if self._parent is not None and self._parent.checkpoint_id == opened.parent else None
         wanted = candidates(snapshot.layout, snapshot.leaves, parent)
@@ -408,6 +401,21 @@ class CheckpointClient:
         self._parent = Parent.of(opened.checkpoint_id, index, referred, parent)
         failpoint("save.answered")
 
+    def _willed(self, checkpoint_id: str, writer_id: str) -> None:
+        self._waiting_wills.drop(checkpoint_id)
+        self._tell_staged(checkpoint_id, writer_id)
+
+    def _look_after_waiting(self) -> None:
+        """See to it that what is staged and waits is not lost with this process."""
+        with self._changed:
+            # A save that makes way for another is taken out under this lock, before its memory is used again.
+            wills = [(will, job.snapshot.arena) for job in self._jobs if (will := job.leave_will()) is not None]
+        self._waiting_wills.drop_all_but([self._carried_id(), *(will.checkpoint_id for will, _ in wills)])
+        self._waiting_wills.look(wills, time.monotonic())
+
+    def _carried_id(self) -> str:
+        return self._carried.checkpoint_id if self._carried is not None else ""
+
     def _tell_staged(self, checkpoint_id: str, writer_id: str) -> None:
         """Tell the coordinator who could finish this save; the save itself waits for nothing."""
         told = self._session.client.submit(wire.CheckpointStaged(checkpoint_id=checkpoint_id, writer_id=writer_id))
@@ -425,6 +433,8 @@ class CheckpointClient:
             except FutureTimeoutError:
                 if future.done():
                     continue
+            self._links.receive()
+            self._look_after_waiting()
             if self._cancel or time.monotonic() >= deadline:
                 future.cancel()
                 if self._cancel:
@@ -461,20 +471,6 @@ class CheckpointClient:
 def _warn(step: int, why: StrataError) -> None:
     # A coordinator's word begins with the checkpoint that it is about, or says itself that it is given up.
     log.warning("the checkpoint of step %d is given up: %s", step, _ABOUT.sub("", str(why)))
-
-
-def _will(snapshot: Snapshot, opened: wire.CheckpointOpened, generation: int) -> Will | None:
-    """Write what another process needs to finish the save behind its data; None where there is no room."""
-    data = encode_will(
-        lambda chunks: snapshot.index(opened.rank, chunks),
-        [(piece.offset, piece.nbytes) for piece in snapshot.layout.slices],
-    )
-    offset, room = snapshot.room
-    if len(data) > room:
-        log.warning("%s: %d bytes of will do not fit into %d", opened.checkpoint_id, len(data), room)
-        return None
-    header = snapshot.arena.leave_will(offset, data)
-    return Will(opened.checkpoint_id, opened.rank, generation, offset, len(data), header.will_digest.hex())
 
 
 def _written(found: list[Delivered]) -> int:

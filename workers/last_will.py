@@ -19,7 +19,7 @@ from blake3 import blake3
 from strata_zmq.checkpoint.arena import read_epoch, read_header
 from strata_zmq.checkpoint.packs import Piece
 from strata_zmq.checkpoint.references import folder_of, refs_of
-from strata_zmq.domain.manifest import ChunkRecord, Codec, RankIndex
+from strata_zmq.domain.manifest import ChunkRecord, Codec, RankIndex, save_order
 from strata_zmq.domain.manifest_format import decode_rank_index, encode_rank_index
 from strata_zmq.errors import (
     CheckpointCorruptError,
@@ -45,6 +45,8 @@ __all__ = ["Executor", "codec_of", "encode_will", "unchanged"]
 
 log = logging.getLogger("strata.writer")
 
+_CLOSED_MAX = 8
+"""Wills of one worker whose streams have ended."""
 _ATTEMPTS_MAX = 3
 _BACK_OFF_S = 0.2
 _ASK_S = 5.0
@@ -146,8 +148,10 @@ class Executor:
             raise ProtocolError(f"{name} is that of rank {draft.rank}")
         if any(chunk.offset + chunk.nbytes > segment.size for chunk in draft.chunks):
             raise ProtocolError(f"{name} reaches beyond the end of its segment of {segment.size} bytes")
-        # Whoever leaves another will does not need the one of a save before.
-        for other in [key for key, will in self._wills.items() if will.client == client and will.closed]:
+        # Of a save that waited for its turn there is one already. Whoever has too many has forgotten to take them back.
+        closed = [key for key, will in self._wills.items() if will.client == client and will.closed]
+        same = [key for key in closed if self._wills[key].request.checkpoint_id == request.checkpoint_id]
+        for other in same or closed[: max(0, len(closed) + 1 - _CLOSED_MAX)]:
             self._drop(other)
         self._wills[request.stream] = _Will(client, worker_id, request, segment, draft)
 
@@ -181,14 +185,14 @@ class Executor:
             self._drop(name)
 
     def client_gone(self, client: str) -> None:
-        """Carry out the wills of a worker whose process has ended."""
-        for name, will in list(self._wills.items()):
-            if will.client != client:
-                continue
-            stored = self._stored.get(name, _Stored())
+        """Carry out the wills of a worker whose process has ended, the oldest save first."""
+        found: list[tuple[_Will, _Stored]] = []
+        for name in self.streams_of(client):
+            found.append((self._wills[name], self._stored.get(name, _Stored())))
             self._drop(name)
-            with self._lock:
-                self._under_way += 1
+        if not found:
+            return
+        for will, stored in found:
             log.warning(
                 "worker %s is gone: finishing its save of %s, %d of %d chunks are stored",
                 will.worker_id,
@@ -196,7 +200,9 @@ class Executor:
                 len(stored.chunks),
                 len(will.draft.chunks),
             )
-            self._background.submit(self._carry_out(will, stored)).add_done_callback(self._finished)
+        with self._lock:
+            self._under_way += 1
+        self._background.submit(self._carry_out_all(found)).add_done_callback(self._finished)
 
     def _drop(self, name: str) -> None:
         self._wills.pop(name, None)
@@ -209,6 +215,11 @@ class Executor:
             log.error("a will could not be carried out", exc_info=done.exception())
 
     # ---- on the storage thread ------------------------------------------------------------------------------------
+
+    async def _carry_out_all(self, found: list[tuple[_Will, _Stored]]) -> None:
+        # A newer checkpoint's commit would end the older one's.
+        for will, stored in sorted(found, key=lambda one: save_order(one[0].request.checkpoint_id) or ()):
+            await self._carry_out(will, stored)
 
     async def _carry_out(self, will: _Will, stored: _Stored) -> None:
         checkpoint_id, rank = will.request.checkpoint_id, will.request.rank

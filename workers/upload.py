@@ -87,6 +87,12 @@ class WriterLinks:
         """Return the connections that are not known to be lost."""
         return [link for link in self._links.values() if not link.lost]
 
+    def receive(self) -> None:
+        """Take what the writers say while no save is being streamed."""
+        now = time.monotonic()
+        for link in self.usable():
+            link.receive(now)
+
     def drop_wills(self) -> None:
         """Say that the save has ended, so that nobody needs to finish it."""
         for link in self.usable():
@@ -103,7 +109,8 @@ class WriterLinks:
 class Upload:
     """The streams of one save. `writers` asks the coordinator anew who the writers are.
 
-    A `will` is left with one writer as soon as one can read it; `on_willed` is told which one has taken it.
+    A `will` is left with one writer as soon as one can read it; `on_willed` is told which one has taken it. `meanwhile`
+    is called again and again while parcels are on their way.
     """
 
     def __init__(
@@ -118,6 +125,7 @@ class Upload:
         deadline: float,
         will: Will | None = None,
         on_willed: Callable[[str], None] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> None:
         self._links = links
         self._arena = arena
@@ -128,6 +136,7 @@ class Upload:
         self._deadline = deadline
         self._will = will
         self._on_willed = on_willed
+        self._meanwhile = meanwhile
         self._executor: WriterLink | None = None
         self._executor_told = False
         self._asked_at = time.monotonic()
@@ -151,6 +160,8 @@ class Upload:
             self._check(now, len(parcels) - len(done))
             self._judge(now)
             self._leave_will()
+            if self._meanwhile is not None:
+                self._meanwhile()
             self._double(queue, done, now)
             self._pump(queue, done, now)
             if len(done) == len(parcels):

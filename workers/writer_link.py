@@ -115,6 +115,7 @@ class WriterLink:
     _pinged_at: float = 0.0
     _door: socket.socket | None = None
     _segments: set[int] = field(default_factory=set)
+    _taken_ahead: set[str] = field(default_factory=set)
     _offered: dict[int, float] = field(default_factory=dict)
     _paces: deque[float] = field(default_factory=lambda: deque(maxlen=_PACES_KEPT))
     _dealer: zmq.Socket[bytes] = field(init=False)
@@ -171,20 +172,32 @@ class WriterLink:
             return False
         # A second close of what has no will any more is harmless.
         self.drop_will()
-        self._willed = self._say(
-            stream.StreamWill(
-                stream=self._stream,
-                checkpoint_id=will.checkpoint_id,
-                rank=will.rank,
-                segment=arena.number,
-                epoch=arena.epoch,
-                offset=will.offset,
-                nbytes=will.nbytes,
-                digest=will.digest,
-                generation=will.generation,
-            )
-        )
+        self._willed = self._say(_message_of(will, arena, self._stream))
         return self._willed
+
+    def leave_will_ahead(self, will: Will, arena: Arena) -> str:
+        """Leave the will of a save that has no stream yet; return the name that it has, "" if it cannot be left."""
+        if self.lost or arena.number not in self._segments:
+            return ""
+        name = uuid.uuid4().hex
+        for request in (
+            stream.StreamOpen(name, self.client, self.worker_id),
+            _message_of(will, arena, name),
+            stream.StreamClose(name, keep_will=True),
+        ):
+            if not self._say(request):
+                return ""
+        return name
+
+    def has_taken(self, name: str) -> bool:
+        """Say whether the writer has the will that was left ahead under this name."""
+        return name in self._taken_ahead
+
+    def drop_will_ahead(self, name: str) -> None:
+        """Say that a will which was left ahead is of no use any more."""
+        self._taken_ahead.discard(name)
+        if not self.lost:
+            self._say(stream.StreamClose(name))
 
     def share(self, arena: Arena, now: float) -> None:
         """Hand an arena's memory over, once; chunks refer to it after the writer has mapped it."""
@@ -310,7 +323,10 @@ class WriterLink:
             if reply.client == self.client:
                 self._segments.add(reply.segment)
         elif isinstance(reply, stream.WillTaken):
-            self.will_taken = self.will_taken or reply.stream == self._stream
+            if reply.stream == self._stream:
+                self.will_taken = True
+            else:
+                self._taken_ahead.add(reply.stream)
         elif isinstance(reply, stream.StreamFault):
             if reply.stream in {"", self._stream}:
                 self.lost = f"it answered: {reply.message}"
@@ -357,3 +373,17 @@ class WriterLink:
             self._door.close()
             self._door = None
         self._segments.clear()
+
+
+def _message_of(will: Will, arena: Arena, name: str) -> stream.StreamWill:
+    return stream.StreamWill(
+        stream=name,
+        checkpoint_id=will.checkpoint_id,
+        rank=will.rank,
+        segment=arena.number,
+        epoch=arena.epoch,
+        offset=will.offset,
+        nbytes=will.nbytes,
+        digest=will.digest,
+        generation=will.generation,
+    )

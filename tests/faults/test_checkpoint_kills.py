@@ -70,6 +70,8 @@ DRAIN = ["writer.drain.begin", "writer.drain.arrive"]
 """Where a writer finishes a dead worker's save: the worker is killed first."""
 ELSEWHERE = ["tier.object.copied", "tier.head.before", "tier.head.after", "gc.before", "gc.after"]
 """What a job of one tier does not come to: filling a second tier, and what a manager or `gc` looks for as it starts."""
+FUNCTION_PLANE = {"api", "child", "client", "dispatcher", "worker"}
+"""What the names of places in remote execution begin with: a training job does not come to them."""
 ONCE = {"restore.chunk", "gc.folder.half", "storage.make_folder", "storage.remove_folder", *DRAIN}
 USUAL = {
     ("stream.index.sent", 2),
@@ -97,7 +99,8 @@ def named_places() -> set[str]:
 
 
 def test_every_named_place_is_in_this_product() -> None:
-    assert named_places() == {*WORKER, *WRITER, *COORDINATOR, *DRAIN, *ELSEWHERE}
+    names = {name for name in named_places() if name.partition(".")[0] not in FUNCTION_PLANE}
+    assert names == {*WORKER, *WRITER, *COORDINATOR, *DRAIN, *ELSEWHERE}
 
 
 @dataclass

@@ -40,16 +40,20 @@ session.connect(30.0)
 session.join(30.0)
 client = CheckpointClient(session, chunk_bytes=16384)
 weights = np.random.default_rng(7).integers(0, 256, 8_000_000, np.uint8)
-handle = client.save({"w": weights, "small": [np.arange(9), 4.5]}, step=int(sys.argv[2]), epoch=0)
-print(handle.result(60.0), flush=True)
+handles = []
+for step in map(int, sys.argv[2:]):
+    handles.append(client.save({"w": weights, "small": [np.arange(9), 4.5]}, step=step, epoch=0))
+    weights[: 1000 * step] += 1
+for handle in handles:
+    print(handle.result(60.0), flush=True)
 session.close()
 """
 
 
-def trainer(cluster: Any, step: int, **env: str) -> subprocess.Popen[str]:
-    """Start a process that saves once and says what it was told."""
+def trainer(cluster: Any, *steps: int, **env: str) -> subprocess.Popen[str]:
+    """Start a process that saves these steps, the first of them `state`, and says what it was told."""
     return subprocess.Popen(
-        [sys.executable, "-c", TRAINER, cluster.url, str(step)],
+        [sys.executable, "-c", TRAINER, cluster.url, *map(str, steps)],
         env={**cluster.environ, **env},
         stdout=subprocess.PIPE,
         text=True,
@@ -124,14 +128,46 @@ def test_a_worker_killed_after_staging_has_its_checkpoint_committed(
     assert (found["small"][0].tolist(), found["small"][1]) == (list(range(9)), 4.5)
 
 
-def test_a_worker_that_ends_well_leaves_nothing_to_be_finished(make_cluster: Make) -> None:
+@pytest.mark.parametrize("writers", [1, 2])
+def test_a_save_that_waits_for_the_one_before_it_is_not_lost_with_its_worker(
+    make_cluster: Make, eventually: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writers: int
+) -> None:
+    """Killed while the disk stands still under the first save: both are finished, the older one first."""
+    log, go_on = tmp_path / "failpoints", tmp_path / "go-on"
+    monkeypatch.setenv("STRATA_FAILPOINTS_LOG", str(log))
+    (tmp_path / "now").touch()
+    stands = f"storage.write=pause:{go_on}@3"
+    monkeypatch.setenv("STRATA_FAILPOINTS", f"coordinator.staged=pause:{tmp_path / 'now'}@2;{stands}")
+    cluster = make_cluster()
+    for number in range(writers):
+        cluster.writer(f"writer-{number}")
+    dying = trainer(cluster, 1, 2)
+    try:
+        eventually(lambda: log.exists() and " coordinator.staged 2" in log.read_text(), 30.0)
+        with CheckpointManager(cluster.store) as manager:
+            assert manager.all_checkpoints() == []
+    finally:
+        dying.kill()
+        dying.communicate()
+    go_on.touch()
+    eventually(lambda: len(indexes(cluster.store)) == 2, 30.0)
+    assert [drained for drained, _ in indexes(cluster.store)] == [True, True]
+    newer = state()["w"]
+    newer[:1000] += 1
+    with CheckpointManager(cluster.store) as manager:
+        assert manager.load(1)["w"].tobytes() == state()["w"].tobytes()
+        assert manager.load(2)["w"].tobytes() == newer.tobytes()
+
+
+@pytest.mark.parametrize("steps", [(1,), (1, 2, 3)])
+def test_a_worker_that_ends_well_leaves_nothing_to_be_finished(make_cluster: Make, steps: tuple[int, ...]) -> None:
     cluster = make_cluster()
     writer = cluster.writer("one")
-    saves = trainer(cluster, 1)
-    assert saves.communicate(timeout=60)[0].startswith("step-000000000001")
+    saves = trainer(cluster, *steps)
+    assert [name.split("-")[1] for name in saves.communicate(timeout=60)[0].split()] == [f"{n:012d}" for n in steps]
     writer.stop()
     assert "is gone: finishing" not in writer.log.read_text()
-    assert [drained for drained, _ in indexes(cluster.store)] == [False]
+    assert [drained for drained, _ in indexes(cluster.store)] == [False] * len(steps)
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------

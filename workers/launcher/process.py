@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from . import child as shim_program
 from . import warden as warden_program
@@ -97,11 +98,20 @@ class Child:
 
     `out_fd` and `err_fd` are non-blocking reading ends of its output; so is `ready_fd`, of the pipe whose writing end
     the child knows as the number that replaced `READY_FD` in `argv`, or None. `pidfd` is readable once it has ended.
+    Without `own_output` it writes where this process writes, and the first two are -1.
     """
 
     READY_FD = "{ready_fd}"
 
-    def __init__(self, argv: list[str], *, env: dict[str, str], warden: Warden, death_signal: signal.Signals) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        *,
+        env: dict[str, str],
+        warden: Warden,
+        death_signal: signal.Signals,
+        own_output: bool = True,
+    ) -> None:
         ready_fd, ready_writing = os.pipe() if self.READY_FD in argv else (None, None)
         argv = [str(ready_writing) if word == self.READY_FD else word for word in argv]
         shim = [*_PYTHON, shim_program.__file__, str(os.getpid()), str(warden.fd), str(int(death_signal))]
@@ -110,8 +120,8 @@ class Child:
             self._process = subprocess.Popen(
                 [*shim, *argv],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE if own_output else None,
+                stderr=subprocess.PIPE if own_output else None,
                 bufsize=0,
                 env=env,
                 start_new_session=True,
@@ -129,15 +139,9 @@ class Child:
         self.ready_fd = ready_fd
         self._warden = warden
         warden.spawned(self.pid)
-        assert self._process.stdout is not None  # noqa: S101 - follows from PIPE above
-        assert self._process.stderr is not None  # noqa: S101
-        self.out_fd = os.dup(self._process.stdout.fileno())
-        self.err_fd = os.dup(self._process.stderr.fileno())
-        self._process.stdout.close()
-        self._process.stderr.close()
-        for fd in (self.out_fd, self.err_fd, ready_fd):
-            if fd is not None:
-                os.set_blocking(fd, False)
+        self.out_fd, self.err_fd = (_taken(stream) for stream in (self._process.stdout, self._process.stderr))
+        if ready_fd is not None:
+            os.set_blocking(ready_fd, False)
 
     def signal(self, signum: signal.Signals) -> None:
         """Signal the whole process group; the leader is not reaped yet, so that its number cannot be a stranger's."""
@@ -155,3 +159,13 @@ class Child:
         self._warden.forget(self.pid)
         os.close(self.pidfd)
         return code
+
+
+def _taken(stream: IO[bytes] | None) -> int:
+    """Return a non-blocking descriptor of a pipe that Popen made, and close its file; -1 for none."""
+    if stream is None:
+        return -1
+    fd = os.dup(stream.fileno())
+    stream.close()
+    os.set_blocking(fd, False)
+    return fd
