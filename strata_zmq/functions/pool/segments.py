@@ -39,6 +39,13 @@ class SharedParts:
         self.kept = False
         self._segment: MemfdSegment | None = segment
 
+    def views(self) -> list[memoryview]:
+        """Return the buffers, read where they lie."""
+        if self._segment is None:
+            raise UnavailableError("shared parts: their segment was given back")
+        whole = self._segment.view
+        return [whole[offset : offset + length] for offset, length in self.spans]
+
 
 class SegmentPool:
     """Segments for the calls of one process; thread-safe.

@@ -17,11 +17,9 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from strata_zmq.functions.pool.entry import CHILD_PROGRAM, ChildEnds, ChildSettings, Inherited, child_process
+from strata_zmq.functions.pool.packets import child_socket_pair
 
 __all__ = ["Descriptor", "StartedChild", "of_this_process", "start_child"]
-
-_SOCKET_BYTES = 2**20
-"""Room for unread packets in a socket, where the system grants it (net.core.wmem_max)."""
 
 
 class _End(Protocol):
@@ -86,8 +84,8 @@ def of_this_process(end: _End, *, closed: bool = False) -> None:
 class StartedChild:
     """A child process and the parent's connections to it.
 
-    `ours` is non-blocking. `theirs` is a copy of the child's end: what the child has not read yet can be read back
-    there (with MSG_DONTWAIT; the blocking mode is shared). `pidfd` is readable once the process has ended.
+    `theirs` is a copy of the child's end: what the child has not read yet can be read back there. `pidfd` is readable
+    once the process has ended.
     """
 
     process: BaseProcess
@@ -115,7 +113,7 @@ def start_child(context: BaseContext, box: Descriptor, settings: ChildSettings, 
     initializer's arguments raises under spawn and the fork server.
     """
     _preload(context)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = child_socket_pair()
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     theirs_lifeline, lifeline = Descriptor(read_end), Descriptor(write_end)
     ends: tuple[_End, ...] = (ours, theirs, lifeline, theirs_lifeline)
@@ -123,9 +121,6 @@ def start_child(context: BaseContext, box: Descriptor, settings: ChildSettings, 
     given = (theirs.fileno(), box.fileno(), theirs_lifeline.fileno())
     _inheritance.spared = given
     try:
-        ours.setblocking(False)
-        for half in (ours, theirs):
-            half.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
         process = _process(context, ChildEnds(*map(Inherited, given)), settings, name)
         process.start()
         pidfd = Descriptor(_pidfd(process))

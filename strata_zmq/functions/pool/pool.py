@@ -1,0 +1,500 @@
+"""A pool of child processes that run calls, as seen by the one thread that owns it; it never loads what it carries.
+
+Calls go in with `offer`, and everything else happens in `turn`: answers are taken, deaths judged, limits enforced,
+calls handed out. No call blocks but `close`. A death costs the call that the child was in; what was behind it runs
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Callable, Collection, Iterable
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
+from typing import Literal
+
+from strata_zmq.domain.service import ServiceTime
+from strata_zmq.domain.task import Cause, Outcome, Payload, Runnable
+from strata_zmq.errors import ProtocolError, StrataError
+from strata_zmq.functions.dispatch.events import Held
+from strata_zmq.functions.pool import limits, packets
+from strata_zmq.functions.pool.assigning import assign
+from strata_zmq.functions.pool.blackbox import IDLE
+from strata_zmq.functions.pool.child_handle import Child
+from strata_zmq.functions.pool.options import Attempt, PoolOptions, PoolTurn
+from strata_zmq.functions.pool.parking import Parking
+from strata_zmq.functions.pool.planner import Planner, PoolCall
+from strata_zmq.functions.pool.roster import Roster, context_of
+from strata_zmq.functions.pool.segments import SegmentPool, SharedParts
+from strata_zmq.functions.pool.starting import Descriptor, of_this_process
+from strata_zmq.functions.pool.verdicts import from_child, of_death, unstarted
+from strata_zmq.functions.pool.warden import Warden
+
+__all__ = ["ChildPool"]
+
+Before = Callable[[list[Attempt]], Collection[Attempt]]
+
+_STUCK_S = 0.005
+"""A call that takes this much longer than expected does not keep unread calls behind it."""
+_EXIT_CODE_S = 0.25
+"""How long the fork server may take to tell how a child ended."""
+_LEAVE_S = 5.0
+_STRIKES_MAX = 3
+"""So many children may die between calls with the same call next; after that it is blamed."""
+_FAILED_STARTS_MAX = 3
+
+
+class ChildPool:
+    """Children of one process. One thread owns it; `fileno` is readable when `turn` has something to do.
+
+    Raises ValueError and TypeError for wrong options, as ProcessPoolExecutor does.
+    """
+
+    def __init__(self, options: PoolOptions) -> None:
+        context = context_of(options)
+        self._options = options
+        self._epoll = select.epoll()
+        self._bell = Descriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        self._rung = False
+        for end in (self._epoll, self._bell):
+            of_this_process(end)
+        self._epoll.register(self._bell.fileno(), select.EPOLLIN)
+        self._roster = Roster(options, context, self._epoll)
+        self._planner = Planner()
+        self._warden = Warden()
+        self._segments = SegmentPool()
+        self._parking = Parking(self._segments)
+        self._calls: dict[Attempt, PoolCall] = {}
+        self._outcomes: list[Outcome] = []
+        self._dying: list[Child] = []
+        self._oom = limits.OomCounter()
+        self._failed_starts = 0
+        self._broken = ""
+        self._started = False
+        self._all_at_once = options.grow == "all" or self._roster.method == "fork"
+        self._closed = False
+        self._forgotten = Finalize(self, _abandon, args=(self._roster.children,), exitpriority=100)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `turn` has something to do."""
+        return self._epoll.fileno()
+
+    def start(self) -> None:
+        """Start all children now, in this thread, with grow="all" or a context that forks; nothing otherwise."""
+        if self._all_at_once:
+            self._started = True
+            now = time.monotonic()
+            while not self._roster.full:
+                self._roster.start(0, now)
+
+    # ---- what calls need ---------------------------------------------------------------------------------------------
+
+    def keep(self, digest: bytes, payload: Payload | SharedParts) -> None:
+        """Keep a packed callable or value for the calls that name it, also those that wait for it; again is nothing."""
+        self._queue_first(self._parking.keep(digest, payload))
+
+    def has(self, digest: bytes) -> bool:
+        """Return whether `digest` is kept."""
+        return digest in self._parking.kept
+
+    def drop(self, digest: bytes) -> None:
+        """Keep `digest` no longer; waiting calls that name it lack it from now on."""
+        if self._parking.drop(digest):
+            for child in self._roster.children:
+                child.forget(digest)
+            for call in self._planner.take_out(digest):
+                self._parking.park(call, digest)
+
+    def give_up(self, digest: bytes) -> None:
+        """End the calls that lack `digest`, which nobody has: failures with the cause "unloadable_call"."""
+        for call in self._parking.leave(digest):
+            self._end(call, "unloadable_call", f"{digest.hex()}, which it refers to, is not kept any more")
+
+    # ---- calls -------------------------------------------------------------------------------------------------------
+
+    def offer(self, tasks: Iterable[Runnable], now: float) -> None:
+        """Take attempts, in their order; ids and attempt numbers are copied. Their ends come in later turns."""
+        kept, calls, put = self._parking.kept, self._calls, self._planner.put
+        devices = len(self._options.gpus)
+        for task in tasks:
+            call = PoolCall(task)
+            calls[call.key] = call
+            if call.need > devices:
+                text = f"it needs {call.need} gpu, this pool has {devices}; start workers with more"
+                self._end(call, "unloadable_call", text)
+            elif (call.function in kept and not call.refs) or (lacks := self._parking.lacks(call)) is None:
+                put(call)
+            else:
+                self._parking.park(call, lacks)
+
+    def turn(self, now: float, before: Before | None = None) -> PoolTurn:
+        """Do what there is to do at the monotonic time `now`, and tell what happened.
+
+        `before` is called with the attempts that are about to be handed to a child for the first time, if there are
+        any; those that it returns are not (outcome: failure, cause "cancelled", not started).
+        """
+        turn = PoolTurn()
+        self._listen(now)
+        self._settle(now)
+        self._warden.check(now)
+        self._unstick(now)
+        self._fill(now)
+        while self._hand_out(now, before, turn):
+            pass
+        if self._broken:
+            turn.broken = self._broken
+            for call in self._take_waiting(self._planner.waiting + self._parking.count):
+                self._end(call, "initializer", self._broken)
+        if self._parking.count:
+            turn.lacking = self._parking.lacking(now)
+        if self._rung:
+            os.eventfd_read(self._bell.fileno())
+            self._rung = False
+        turn.outcomes, self._outcomes = self._outcomes, []
+        return turn
+
+    def withdraw(self, count: int) -> list[Attempt]:
+        """Give up to `count` of the newest unstarted attempts back, those that lie unread at children included."""
+        if self._planner.waiting < count:
+            for child in self._roster.children:
+                self._queue_first(child.steal())
+        calls = self._take_waiting(count)
+        for call in calls:
+            self._forget(call)
+        return [call.key for call in calls]
+
+    def stop(self, task_id: bytes, attempt: int) -> Literal["dropped", "killing", "unknown"]:
+        """End an attempt: "dropped" where it had not started, "killing" where its child dies for it.
+
+        A call that its child has read and not begun is "killing", too: it ends when it begins. Its outcome (failure,
+        "cancelled") comes in a turn; where the result is there first, that is its outcome.
+        """
+        call = self._calls.get((task_id, attempt))
+        if call is None:
+            return "unknown"
+        if call.child is not None:
+            self._queue_first(call.child.steal())
+        if call.child is not None:
+            self._warden.stop(call, time.monotonic())
+            return "killing"
+        if call.parked:
+            self._parking.remove(call)
+        else:
+            self._planner.drop(call)
+        self._end(call, "cancelled", "it was cancelled before it ran")
+        return "dropped"
+
+    def phase(self, task_id: bytes, attempt: int) -> Literal["waiting", "handed", "running", "unknown"]:
+        """Return how far an attempt has come; "handed": it is at a child that has not begun with it."""
+        call = self._calls.get((task_id, attempt))
+        if call is None:
+            return "unknown"
+        if call.child is None:
+            return "waiting"
+        return "running" if call.child.box.look().n >= call.n else "handed"
+
+    def held(self) -> list[Held]:
+        """Return every attempt in the pool: "running" for those at a child, "waiting" for the others."""
+        return [(*key, "waiting" if call.child is None else "running") for key, call in self._calls.items()]
+
+    @property
+    def waiting(self) -> int:
+        """How many attempts are at no child."""
+        return self._planner.waiting + self._parking.count
+
+    def idle(self) -> int:
+        """Return how many more calls could run at once, with the children that may still be started."""
+        busy = sum(1 for child in self._roster.children if child.calls)
+        return max(0, self._options.children - busy)
+
+    def processes(self) -> dict[int, BaseProcess]:
+        """Return the processes of the children that may be handed calls, by process id."""
+        return {child.pid: child.process for child in self._roster.children}
+
+    def service(self, function: bytes) -> ServiceTime | None:
+        """Return what is known of a function's service time."""
+        return self._planner.service(function)
+
+    def next_wakeup(self) -> float | None:
+        """Return the monotonic time at which `turn` has something to do though `fileno` is silent; None: never."""
+        times = [child.since + self._patience(child) for child in self._roster.children if self._may_stick(child)]
+        times += [child.ended_at + _EXIT_CODE_S for child in self._dying]
+        times += [child.retired_at + _LEAVE_S for child in self._roster.leaving]
+        times += [when for when in (self._warden.next_wakeup(), self._parking.next_wakeup()) if when is not None]
+        return min(times, default=None)
+
+    def close(self, *, timeout_s: float = 5.0, kill: bool = False) -> None:
+        """End all children and wait for them: after what they run, or after `timeout_s`, or at once with `kill`.
+
+        Attempts that have no outcome yet get none. Calling again is harmless.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._forgotten.cancel()
+        children = [*self._roster.children, *self._roster.leaving]
+        for child in children:
+            if kill:
+                limits.kill(child.pidfd)
+            elif not child.retired:
+                child.steal()
+                child.retire(0.0)
+        _await(children, 0.0 if kill else timeout_s)
+        for child in children:
+            self._roster.remove(child)
+            child.process.join()
+        self._parking.close()
+        self._segments.close()
+        for end in (self._epoll, self._bell):
+            of_this_process(end, closed=True)
+            end.close()
+
+    # ---- a turn ------------------------------------------------------------------------------------------------------
+
+    def _listen(self, now: float) -> None:
+        by_descriptor = self._roster.by_descriptor
+        for descriptor, events in self._epoll.poll(0, 256):
+            child = by_descriptor.get(descriptor)
+            if child is None:
+                continue
+            if descriptor == child.pidfd:
+                child.ended_at = now
+                self._roster.ended(child)
+                self._dying.append(child)
+            elif not child.ended_at:
+                if events & select.EPOLLOUT:
+                    child.flush()
+                    self._roster.listen(child)
+                if events & select.EPOLLIN:
+                    self._hear(child, now)
+
+    def _hear(self, child: Child, now: float) -> None:
+        """Take what a child has said."""
+        try:
+            while (got := child.receive()) is not None:
+                packet, descriptors = got
+                if not packet:
+                    return
+                try:
+                    self._take(child, packets.decode_answer(packet), descriptors, now)
+                finally:
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+                if not child.calls:
+                    break
+        except ProtocolError:
+            # What runs there writes into its own socket. It can only be ended; the call it is in is blamed.
+            limits.kill(child.pidfd)
+        if child.left <= 0 and not child.calls and not child.retired and not child.ended_at:
+            self._roster.retire(child, now)
+
+    def _take(self, child: Child, answer: packets.Answer, descriptors: list[int], now: float) -> None:
+        child.since = now
+        if isinstance(answer, packets.Ready):
+            child.ready = True
+            self._failed_starts = 0
+        elif isinstance(answer, packets.Broken):
+            self._broken = self._broken or answer.text
+        else:
+            for result in answer:
+                self._result(child, result, descriptors)
+
+    def _result(self, child: Child, result: packets.Result, descriptors: list[int]) -> None:
+        if not child.calls or result.n < child.calls[0].n:
+            return  # from the outbox of a child that died after it had sent it
+        call = child.calls[0]
+        if result.n != call.n:
+            raise ProtocolError(f"child {child.pid}: result of call {result.n}, {call.n} is next")
+        body = packets.result_payload(result, descriptors)
+        report = from_child(packets.result_report(result, descriptors), self._options.worker_name, child.pid)
+        child.done(call)
+        task_id, attempt = call.key
+        service_s = result.service_ns / 1e9
+        self._outcomes.append(Outcome(task_id, attempt, result.kind, body, service_s, result.cause, report))
+        if result.kind != "failure":
+            self._planner.learn(call.function, service_s)
+        if call.solo and not result.released and isinstance(call.segment or call.body, SharedParts):
+            (call.segment or call.body).kept = True  # type: ignore[attr-defined]
+        self._forget(call)
+
+    def _settle(self, now: float) -> None:
+        """Judge the children that have ended, as soon as it is known how."""
+        for child in self._dying[:]:
+            self._hear(child, now)
+            exit_code = child.process.exitcode
+            if exit_code is None and self._roster.method == "forkserver" and now < child.ended_at + _EXIT_CODE_S:
+                continue
+            self._dying.remove(child)
+            self._bury(child, exit_code, now)
+        for child in self._roster.leaving:
+            if now >= child.retired_at + _LEAVE_S:
+                limits.kill(child.pidfd)
+
+    def _bury(self, child: Child, exit_code: int | None, now: float) -> None:
+        """Take a dead child's last results, blame the call that it was in, and queue the others again."""
+        self._take_unsent(child, now)
+        rest = list(child.calls)
+        look = child.box.look()
+        if rest and ((look.phase != IDLE and look.n == rest[0].n) or self._struck(child, rest[0])):
+            culprit = rest.pop(0)
+            oom = self._oom.rose()
+            self._outcomes.append(of_death(child, culprit, exit_code, self._options.worker_name, out_of_memory=oom))
+            self._forget(culprit)
+        for call in rest:
+            call.child = None
+        if not child.ready:
+            self._failed_starts += 1
+            if self._failed_starts >= _FAILED_STARTS_MAX:
+                self._broken = self._broken or f"children end before they are ready, the last with code {exit_code}"
+        self._warden.gone(child)
+        self._roster.remove(child)
+        self._queue_first(rest)
+
+    def _take_unsent(self, child: Child, now: float) -> None:
+        """Take results that wait in a child's outbox: it is dead, or in a long call."""
+        with contextlib.suppress(ProtocolError):
+            if unsent := child.box.unsent():
+                self._take(child, packets.decode_answer(unsent), [], now)
+
+    @staticmethod
+    def _struck(child: Child, call: PoolCall) -> bool:
+        call.strikes += child.ready
+        return call.strikes >= _STRIKES_MAX
+
+    @staticmethod
+    def _may_stick(child: Child) -> bool:
+        return len(child.calls) > 1 and not child.stuck
+
+    def _patience(self, child: Child) -> float:
+        service = self._planner.service(child.calls[0].function)
+        return _STUCK_S + (4 * service.expected_s if service is not None else 0.0)
+
+    def _unstick(self, now: float) -> None:
+        """Take calls back from children whose present call takes long, and from new ones where others are ready."""
+        for child in self._roster.children:
+            if not child.ready:
+                if child.calls and not self._planner.waiting and any(other.ready for other in self._roster.idle()):
+                    self._queue_first(child.steal())
+            elif self._may_stick(child) and now >= child.since + self._patience(child):
+                self._take_unsent(child, now)
+                child.stuck, child.since = True, now
+                self._queue_first(child.steal())
+
+    def _fill(self, now: float) -> None:
+        """Start children in place of those that died, where there are to be all at once."""
+        if self._started and not self._broken:
+            try:
+                while not self._roster.full:
+                    self._roster.start(0, now)
+            except Exception as error:  # noqa: BLE001 - whatever stops a process from starting
+                self._broken = f"a child cannot be started: {type(error).__name__}: {error}"
+
+    def _hand_out(self, now: float, before: Before | None, turn: PoolTurn) -> bool:
+        """Hand waiting calls to children; True where `before` refused some, so that there may be room for others."""
+        if not self._planner.waiting or self._broken:
+            return False
+        try:
+            plan = assign(self._planner, self._roster, self._options.packets_ahead, now)
+        except Exception as error:  # noqa: BLE001 - whatever stops a process from starting, or its arguments from going
+            self._broken = f"a child cannot be started: {type(error).__name__}: {error}"
+            return False
+        new = [call for _, calls in plan for call in calls if not call.told]
+        try:
+            refused = set(before([call.key for call in new])) if before is not None and new else set()
+        except BaseException:
+            for _, calls in reversed(plan):
+                self._planner.put_front(calls)
+            raise
+        for call in new:
+            call.told = True
+        turn.started += [call.key for call in new if call.key not in refused] if refused else [call.key for call in new]
+        for child, planned in plan:
+            calls = [call for call in planned if call.key not in refused] if refused else planned
+            if calls:
+                self._hand(child, calls, now)
+        for call in new if refused else ():
+            if call.key in refused:
+                self._end(call, "cancelled", "it was cancelled before it ran")
+        return bool(refused)
+
+    def _hand(self, child: Child, calls: list[PoolCall], now: float) -> None:
+        try:
+            child.hand(calls, self._parking.kept, self._segments, now)
+        except (StrataError, OSError) as error:
+            for call in calls:
+                self._end(call, "unloadable_call", f"its payload cannot be handed to a child: {error}")
+            return
+        self._warden.handed(child, calls, now)
+        if child.blocked:
+            self._roster.listen(child)
+
+    # ---- calls that wait ---------------------------------------------------------------------------------------------
+
+    def _queue_first(self, calls: list[PoolCall]) -> None:
+        """Queue calls before the others; those that are to be stopped end, those that lack something wait aside."""
+        ready = []
+        for call in calls:
+            if call.stop_cause:
+                self._end(call, "cancelled", "it was cancelled before it ran")
+            elif (lacks := self._parking.lacks(call)) is not None:
+                self._parking.park(call, lacks)
+            else:
+                ready.append(call)
+        self._planner.put_front(ready)
+        if ready:
+            self._ring()
+
+    def _take_waiting(self, count: int) -> list[PoolCall]:
+        """Take out up to `count` waiting calls, the newest first."""
+        calls = self._planner.newest(count)
+        for call in reversed(self._parking.all()):
+            if len(calls) < count:
+                self._parking.remove(call)
+                calls.append(call)
+        return calls
+
+    def _end(self, call: PoolCall, cause: Cause, text: str) -> None:
+        """End an attempt that has not started."""
+        self._outcomes.append(unstarted(call, cause, text, self._options.worker_name))
+        self._forget(call)
+        self._ring()
+
+    def _forget(self, call: PoolCall) -> None:
+        self._calls.pop(call.key, None)
+        if call.segment is not None:
+            self._segments.give_back(call.segment)
+            call.segment = None
+
+    def _ring(self) -> None:
+        """Make `fileno` readable: there is something for the next turn."""
+        if not self._rung:
+            self._rung = True
+            os.eventfd_write(self._bell.fileno(), 1)
+
+
+def _abandon(children: list[Child]) -> None:
+    """End the children of a pool that nobody closed."""
+    for child in children:
+        limits.kill(child.pidfd)
+        child.close()
+
+
+def _await(children: list[Child], timeout_s: float) -> None:
+    """Wait for the ends of processes; those that have not ended in time are killed, and end."""
+    poll = select.poll()
+    for child in children:
+        poll.register(child.pidfd, select.POLLIN)
+    deadline = time.monotonic() + timeout_s
+    left = len(children)
+    while left:
+        ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        for descriptor, _ in ready:
+            poll.unregister(descriptor)
+        left -= len(ready)
+        if not ready and left:
+            for child in children:
+                limits.kill(child.pidfd)
+            deadline = time.monotonic() + 60.0
