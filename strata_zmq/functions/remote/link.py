@@ -1,0 +1,107 @@
+"""A client's socket: one DEALER, what its connection is doing, and what there was no room for yet.
+
+It knows bytes and connections; what the bytes mean is the conversation's business. For one thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from strata_zmq.functions.wire import Buffer
+from strata_zmq.transport.curve import CurveKeys
+from strata_zmq.transport.endpoints import parse_endpoint
+from strata_zmq.transport.sockets import FUNCTIONS, connect, open_socket
+
+__all__ = ["DEFAULT_PORT", "Link"]
+
+DEFAULT_PORT = 5555
+_COPIED_BYTES_MAX = 64 * 1024
+"""A shorter frame is copied: that costs less than to keep track of who uses it."""
+_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_GOODBYE_MS = 500
+
+
+class Link:
+    """The connection of one client to `endpoint`; it is made again for as long as the link is open."""
+
+    def __init__(self, context: zmq.Context[Any], endpoint: str, keys: CurveKeys | None) -> None:
+        self.endpoint = parse_endpoint(endpoint, field="dispatcher", default_port=DEFAULT_PORT)
+        self.dealer = open_socket(context, zmq.DEALER, FUNCTIONS, keys=keys)
+        self.events = self.dealer.get_monitor_socket(_EVENTS)
+        self.descriptors = tuple(int(one.getsockopt(zmq.FD)) for one in (self.dealer, self.events))
+        """For an event loop: they tell of a change once, so `ready` has to be asked before it waits for them."""
+        self._outbox: deque[list[Buffer]] = deque()
+        try:
+            connect(self.dealer, self.endpoint, field="dispatcher")
+        except BaseException:
+            self.close()
+            raise
+
+    def changes(self) -> Iterator[bool]:
+        """Yield True for each connection that was made and False for each that broke, in order."""
+        while True:
+            try:
+                event = recv_monitor_message(self.events, zmq.DONTWAIT)["event"]
+            except zmq.Again:
+                return
+            if event == zmq.EVENT_DISCONNECTED:
+                # It was for a connection that is no more: whoever wants it said says it again.
+                self._outbox.clear()
+            yield event != zmq.EVENT_DISCONNECTED
+
+    def ready(self, *, blocked: bool) -> bool:
+        """Tell whether there is something to take, or room to send if that was missing."""
+        wanted = zmq.POLLIN | zmq.POLLOUT if blocked else zmq.POLLIN
+        return bool(int(self.dealer.getsockopt(zmq.EVENTS)) & wanted) or bool(
+            int(self.events.getsockopt(zmq.EVENTS)) & zmq.POLLIN
+        )
+
+    def put(self, frames: list[Buffer]) -> None:
+        """Send this, now or when there is room."""
+        if self._outbox or not self._send(frames):
+            self._outbox.append(frames)
+
+    def flush(self) -> bool:
+        """Send what there was no room for; False if there still is none."""
+        while self._outbox:
+            if not self._send(self._outbox[0]):
+                return False
+            self._outbox.popleft()
+        return True
+
+    def receive(self) -> list[Buffer] | None:
+        """Return the next message, or None."""
+        dealer = self.dealer
+        try:
+            frames: list[Buffer] = [dealer.recv(zmq.DONTWAIT)]
+        except zmq.Again:
+            return None
+        while dealer.getsockopt(zmq.RCVMORE):
+            frame = dealer.recv(copy=False)
+            # The message's own memory, which nobody else writes to: a large result is not copied once more.
+            frames.append(frame.bytes if len(frame) < _COPIED_BYTES_MAX else frame.buffer)
+        return frames
+
+    def close(self, goodbye: list[Buffer] | None = None) -> None:
+        """End the connection, after what is still to be said; waits for nobody."""
+        if goodbye is not None and not self._outbox:
+            self._send(goodbye)
+        self.dealer.disable_monitor()
+        self.events.close(linger=0)
+        self.dealer.close(linger=_GOODBYE_MS if goodbye is not None else 0)
+
+    def _send(self, frames: list[Buffer]) -> bool:
+        try:
+            if len(frames) == 1:
+                self.dealer.send(frames[0], zmq.DONTWAIT)
+            else:
+                # Frames above pyzmq's threshold (64 KiB) are sent from where they lie.
+                self.dealer.send_multipart(frames, zmq.DONTWAIT, copy=False)
+        except zmq.Again:
+            return False
+        return True
