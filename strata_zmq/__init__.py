@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from strata_zmq.checkpoint.manager import CheckpointInfo, CheckpointManager
     from strata_zmq.checkpoint.sharded import Sharded
-    from strata_zmq.errors import StrataError
+    from strata_zmq.errors import StrataError, WorkerFailure
+    from strata_zmq.functions.executor import StrataExecutor
     from strata_zmq.workers.aio import AsyncWorkerSession
     from strata_zmq.workers.mixin import WorkerMixin
     from strata_zmq.workers.orchestrator import TrainingOrchestrator
@@ -26,7 +27,9 @@ _HOMES = {
     "DatasetRegistry": "strata_zmq.workers.registry",
     "Sharded": "strata_zmq.checkpoint.sharded",
     "StrataError": "strata_zmq.errors",
+    "StrataExecutor": "strata_zmq.functions.executor",
     "TrainingOrchestrator": "strata_zmq.workers.orchestrator",
+    "WorkerFailure": "strata_zmq.errors",
     "WorkerMixin": "strata_zmq.workers.mixin",
 }
 
@@ -37,7 +40,9 @@ __all__ = [
     "DatasetRegistry",
     "Sharded",
     "StrataError",
+    "StrataExecutor",
     "TrainingOrchestrator",
+    "WorkerFailure",
     "WorkerMixin",
 ]
 

@@ -28,6 +28,8 @@ _OUTSIDE_NAMES = {
     *("STORAGE_BACKEND", "CHECKPOINT_BUCKET"),
 }
 _GRACE_S = 5.0
+# The standard library's helpers, which live as long as the interpreter.
+_AS_LONG_AS_PYTHON = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 _PR_SET_CHILD_SUBREAPER = 36
 
 # A shared machine stalls now and then: no test fails for being slow, and a failure prints how to replay it.
@@ -132,8 +134,7 @@ def _running(pids: set[int]) -> set[int]:
     running = set()
     for pid in pids:
         try:
-            # The standard library's resource tracker lives as long as the interpreter.
-            if os.waitpid(pid, os.WNOHANG) == (0, 0) and "multiprocessing.resource_tracker" not in _command(pid):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0) and not any(name in _command(pid) for name in _AS_LONG_AS_PYTHON):
                 running.add(pid)
         except ChildProcessError:
             continue

@@ -27,7 +27,16 @@ from strata_zmq.functions.captured import Captured, capture
 from strata_zmq.functions.failures import failure_of
 from strata_zmq.functions.refs import collected
 
-__all__ = ["BUFFER_BYTES_MIN", "Codec", "Packed", "RemoteTraceback", "load_result", "owned"]
+__all__ = [
+    "BUFFER_BYTES_MIN",
+    "Codec",
+    "Packed",
+    "RemoteTraceback",
+    "load_result",
+    "open_outcome",
+    "owned",
+    "portable",
+]
 
 BUFFER_BYTES_MIN = 64 * 1024
 """A smaller buffer is cheaper inside the stream."""
@@ -197,25 +206,46 @@ class Codec:
                 known.pop(self._captured.popleft(), None)
 
 
-def load_result(outcome: Outcome) -> object:
-    """Return what the call returned, or raise what it raised, with the traceback there as its cause.
+def open_outcome(outcome: Outcome) -> tuple[object, BaseException | None]:
+    """Return what the call returned, or what it raised, with the traceback there as its cause.
 
-    Raises WorkerFailure where there is neither, or where what came back cannot be loaded in this process. Any
-    BaseException may be raised: a function may raise SystemExit.
+    A WorkerFailure stands for what is neither, and for what cannot be loaded in this process. A function may have
+    raised any BaseException, SystemExit too.
     """
     if outcome.kind == "failure":
-        raise failure_of(outcome)
+        return None, failure_of(outcome)
     try:
         loaded = _load(outcome.body)
-    except BaseException as error:  # loading runs the value's own code, which may even exit
-        raise _not_loadable(outcome, error) from error
+    except BaseException as error:  # noqa: BLE001 - loading runs the value's own code, which may even exit
+        return None, _not_loadable(outcome, error)
     if outcome.kind == "ok":
-        return loaded
+        return loaded, None
     if not isinstance(loaded, BaseException):
-        raise _not_loadable(outcome, TypeError(f"{type(loaded).__name__} is no exception"))
+        return None, _not_loadable(outcome, TypeError(f"{type(loaded).__name__} is no exception"))
     report = outcome.report or OutcomeReport()
     loaded.__cause__ = RemoteTraceback(report.traceback)
-    raise loaded
+    return None, loaded
+
+
+def load_result(outcome: Outcome) -> object:
+    """Return what the call returned, or raise what `open_outcome` finds instead."""
+    value, error = open_outcome(outcome)
+    if error is not None:
+        raise error
+    return value
+
+
+def portable(error: BaseException) -> BaseException:
+    """Return `error` if it can be pickled and loaded again, else the WorkerFailure that stands for it."""
+    try:
+        pickle.loads(pickle.dumps(error, _PROTOCOL))
+    except BaseException as reason:  # noqa: BLE001 - pickling runs the exception's own code
+        return WorkerFailure(
+            f"its exception cannot be pickled and loaded again: {type(reason).__name__}: {reason};"
+            f" it was {type(error).__name__}: {error}",
+            cause="unpicklable_error",
+        )
+    return error
 
 
 def owned(payload: Payload) -> Payload:
@@ -231,12 +261,14 @@ def _load(body: object) -> object:
 
 def _not_loadable(outcome: Outcome, error: BaseException) -> WorkerFailure:
     what = "result" if outcome.kind == "ok" else "exception"
-    return WorkerFailure(
+    failure = WorkerFailure(
         f"its {what} cannot be loaded here: {type(error).__name__}: {error}; the call itself ended",
         cause="unpicklable_result" if outcome.kind == "ok" else "unpicklable_error",
         task_id=outcome.task_id.hex(),
         attempt=outcome.attempt,
     )
+    failure.__cause__ = error
+    return failure
 
 
 def _outside(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:

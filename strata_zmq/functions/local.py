@@ -1,0 +1,439 @@
+"""The engine of a local executor: the dispatcher's core and a pool of children, driven by one thread of this process.
+
+Callers append and, only if the thread sleeps, wake it; everything else happens in that thread, in batches. It packs and
+loads nothing: bodies and results pass through as they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import select
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Collection, Sequence
+from multiprocessing.process import BaseProcess
+
+from strata_zmq.domain.task import FINAL, Payload, Task
+from strata_zmq.errors import (
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    ResultExpiredError,
+    UnavailableError,
+    WorkerFailure,
+    from_wire,
+)
+from strata_zmq.functions.calls import PackedCall, Resolver, payload_digest
+from strata_zmq.functions.dispatch.core import Core, CoreConfig
+from strata_zmq.functions.dispatch.effects import Effects, Verdicts
+from strata_zmq.functions.dispatch.events import (
+    Attached,
+    Attempt,
+    CancelAsked,
+    Event,
+    Finished,
+    ResultsSeen,
+    Started,
+    Submitted,
+    WorkerEnlisted,
+)
+from strata_zmq.functions.pool.options import PoolOptions, PoolTurn
+from strata_zmq.functions.pool.pool import ChildPool
+from strata_zmq.functions.pool.segments import SegmentPool, SharedParts
+
+__all__ = ["CALLS_MAX", "LocalEngine"]
+
+CALLS_MAX = 1_000_000
+"""Calls that may wait or run at a time."""
+
+_CLIENT = "local"
+_SESSION = 1
+_FOR_EVER_S = 1e9
+"""The pool lives in this process: it has no lease that could run out."""
+_NAP_MAX_S = 3600.0
+"""poll takes no more than 24 days."""
+_FORGET = 256
+"""So many results may be held by the core before it is told that they have arrived."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Withdrawal:
+    """A caller's wish to cancel one call, and its answer."""
+
+    __slots__ = ("answer", "answered", "given_up", "running", "task_id")
+
+    def __init__(self, task_id: bytes, running: bool) -> None:
+        self.task_id = task_id
+        self.running = running
+        self.answered = threading.Event()
+        self.answer = False
+        self.given_up = False
+
+
+class LocalEngine:
+    """Runs calls in children of this process; an Engine. Its thread starts with the first call."""
+
+    def __init__(self, options: PoolOptions) -> None:
+        self._options = options
+        self._pool = ChildPool(options)
+        self._segments = SegmentPool()
+        self._core = Core(
+            CoreConfig(
+                lease_s=_FOR_EVER_S,
+                client_lease_s=_FOR_EVER_S,
+                queue_tasks_max=CALLS_MAX,
+                queue_bytes_max=sys.maxsize,
+                results_bytes_max=sys.maxsize,
+                worker_bytes_max=sys.maxsize,
+                tombstone_s=0.0,
+            )
+        )
+        self._names = itertools.count(1)
+        self._prefix = os.urandom(8)
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # Not closed by the thread at its end: a caller may be about to ring.
+        weakref.finalize(self, os.close, self._bell)
+        # Appended to by callers, taken from by the thread. A payload is kept before a call that needs it is incoming.
+        self._kept: deque[tuple[bytes, bytes | SharedParts]] = deque()
+        self._incoming: deque[Task] = deque()
+        self._withdrawals: deque[_Withdrawal] = deque()
+        self._live: dict[bytes, Resolver] = {}
+        self._followers: dict[bytes, list[Resolver]] = {}
+        self._parts: dict[bytes, SharedParts] = {}
+        self._seen: list[bytes] = []
+        self._cancelled: list[bytes] = []
+        # Held while the thread is started or told to end, and while a call is added: none is added to an ended engine.
+        self._gate = threading.RLock()
+        self._asleep = False
+        self._closing = False
+        self._cancel_pending = False
+        self._thread: threading.Thread | None = None
+        self.broken = ""
+        """Why nothing can run any more; empty while it can."""
+
+    # ---- callers ----------------------------------------------------------------------------------------------------
+
+    def keep(self, digest: bytes, payload: Payload) -> None:
+        """Make a packed callable or value known to the children; its buffers are copied before this returns."""
+        self._check_open()
+        if isinstance(payload, tuple):
+            self._kept.append((digest, self._segments.store(bytes(payload[0]), _views(payload))))
+        else:
+            self._kept.append((digest, payload))
+
+    def submit(self, calls: list[tuple[PackedCall, Resolver]]) -> list[bytes]:
+        """Take calls in their order; large buffers are copied before this returns."""
+        tasks = [self._task(call) for call, _ in calls]
+        with self._gate:
+            try:
+                self._check_open()
+                self._check_room(len(tasks))
+            except BaseException:
+                self._release([task.task_id for task in tasks])
+                raise
+            for task, (_, resolver) in zip(tasks, calls, strict=True):
+                self._live[task.task_id] = resolver
+            self._incoming.extend(tasks)
+            if self._thread is None:
+                self._start()
+        self._wake()
+        return [task.task_id for task in tasks]
+
+    def cancel(self, task_id: bytes, *, running: bool, timeout_s: float) -> bool:
+        """Withdraw a call that no child has begun, or kill its child with `running`; True if it gives no result."""
+        if task_id not in self._live:
+            return False
+        if threading.current_thread() is self._thread:
+            return self._withdraw(task_id, running)
+        wish = _Withdrawal(task_id, running)
+        self._withdrawals.append(wish)
+        self._wake()
+        if timeout_s <= 0:
+            return False
+        if not wish.answered.wait(timeout_s):
+            with self._gate:  # either it is too late for the answer, or it is there now
+                wish.given_up = not wish.answered.is_set()
+        return wish.answer
+
+    def shutdown(self, *, wait: bool, cancel_pending: bool) -> None:
+        """Take nothing new; the thread ends when every call has, and with it the children."""
+        with self._gate:
+            self._cancel_pending |= cancel_pending
+            never_started = self._thread is None and not self._closing
+            self._closing = True
+            thread = self._thread
+        if never_started:
+            self._release_all()
+        self._wake()
+        if wait and thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def processes(self) -> dict[int, BaseProcess]:
+        """Return the children by their process ids."""
+        return self._pool.processes()
+
+    def _check_open(self) -> None:
+        if self.broken:
+            raise WorkerFailure(self.broken, cause="initializer")
+        if self._closing:
+            raise UnavailableError("executor: it is shut down")
+
+    def _check_room(self, calls: int) -> None:
+        if len(self._live) + calls > CALLS_MAX:
+            raise ResourceExhaustedError(
+                f"calls: {CALLS_MAX} are waiting or running already; wait for some of their results"
+            )
+
+    def _task(self, call: PackedCall) -> Task:
+        if call.limits.durability != "none":
+            raise InvalidArgumentError(
+                f"durability {call.limits.durability!r}: a local executor's calls end with its process;"
+                " give the address of a dispatcher to have them kept"
+            )
+        task_id = self._prefix + next(self._names).to_bytes(8, "big")
+        body = call.body
+        key_digest = payload_digest(_whole(call)) if call.key else b""
+        if type(body) is tuple:
+            body = self._parts[task_id] = self._segments.store(body[0], _views(body))
+        size = body.nbytes if isinstance(body, SharedParts) else len(body)  # type: ignore[arg-type]
+        return Task(task_id, _CLIENT, call.function, body, size, call.limits, call.refs, call.key, key_digest)
+
+    def _start(self) -> None:
+        """Start the thread; children that are forked are forked before it runs, as the stock pool does it."""
+        context = self._options.context
+        if context is not None and context.get_start_method(allow_none=False) == "fork":
+            self._pool.start()
+        self._thread = threading.Thread(target=self._run, name="strata-executor")
+        self._thread.start()
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            os.eventfd_write(self._bell, 1)
+
+    # ---- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:  # noqa: BLE001 - whoever waits for a result must learn of it
+            _log.exception("a local executor's thread failed")
+            self._break(f"the executor's own thread failed: {type(error).__name__}: {error}")
+        finally:
+            self._release_all()
+
+    def _serve(self) -> None:
+        enlisted = WorkerEnlisted(
+            session=_SESSION,
+            worker_id=_CLIENT,
+            slots=self._options.children,
+            mode="push",
+            labels={"gpu": len(self._options.gpus)} if self._options.gpus else {},
+            python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        )
+        self._core.step([Attached(_CLIENT), enlisted], time.monotonic())
+        poller = select.poll()
+        poller.register(self._bell, select.POLLIN)
+        poller.register(self._pool.fileno(), select.POLLIN)
+        turn = PoolTurn()
+        idle = False
+        while True:
+            broken = turn.broken
+            turn = self._advance(turn, idle)
+            if broken or turn.broken:
+                self._break(f"children cannot be started: {broken or turn.broken}")
+                return
+            if turn.outcomes or turn.started or self._asked():
+                idle = False
+            elif not idle and self._seen:
+                idle = True
+            elif self._ended():
+                return
+            else:
+                idle = False
+                self._sleep(poller)
+                turn = self._pool.turn(time.monotonic(), self._about_to_start)
+
+    def _asked(self) -> bool:
+        """Say whether a caller waits for this thread to do something."""
+        return bool(self._incoming or self._withdrawals or self._cancelled or self._cancel_pending)
+
+    def _ended(self) -> bool:
+        with self._gate:
+            return self._closing and not self._live
+
+    def _advance(self, turn: PoolTurn, idle: bool) -> PoolTurn:
+        """Tell the core what happened, hand out what it assigned, and only then wake those who wait for results.
+
+        When there is time (`idle`), the core may forget the results that have arrived.
+        """
+        now = time.monotonic()
+        self._answer_withdrawals()
+        submitted = [self._incoming.popleft() for _ in range(len(self._incoming))]
+        while self._kept:
+            self._pool.keep(*self._kept.popleft())
+        events: list[Event] = []
+        if turn.started:
+            events.append(Started(_SESSION, turn.started))
+        if turn.outcomes:
+            events.append(Finished(_SESSION, turn.outcomes))
+        if submitted:
+            events.append(Submitted(_CLIENT, 0, submitted))
+        if self._cancel_pending:
+            self._cancel_pending = False
+            self._cancelled.extend(self._live)
+        if self._cancelled:
+            events.append(CancelAsked(_CLIENT, 0, self._cancelled, False))
+            self._cancelled = []
+        if self._seen and (idle or len(self._seen) >= _FORGET):
+            events.append(ResultsSeen(_CLIENT, self._seen))
+            self._seen = []
+        due = self._core.next_wakeup()
+        if not events and (due is None or due > now):
+            return PoolTurn()
+        return self._perform(self._core.step(events, now), submitted, now)
+
+    def _perform(self, effects: Effects, submitted: Sequence[Task], now: float) -> PoolTurn:
+        for attempts in effects.stopped.values():
+            for task_id, attempt in attempts:
+                self._pool.stop(task_id, attempt)
+        turn = PoolTurn()
+        assigned = effects.assigned.get(_SESSION)
+        if assigned:
+            self._pool.offer(assigned, now)
+        if assigned or effects.stopped:
+            turn = self._pool.turn(now, self._about_to_start)
+        for verdict in effects.verdicts:
+            if isinstance(verdict, Verdicts):
+                self._tell(verdict, submitted)
+        for tasks in effects.results.values():
+            self._deliver(tasks)
+        for line in effects.notes:
+            _log.info("%s", line)
+        return turn
+
+    def _deliver(self, tasks: Sequence[Task]) -> None:
+        take = self._live.pop
+        for task in tasks:
+            task_id = task.task_id
+            resolver = take(task_id, None)
+            outcome = task.outcome
+            if self._parts:
+                self._release((task_id,))
+            if outcome is not None:
+                if resolver is not None:
+                    resolver.resolve(outcome)
+                for follower in self._followers.pop(task_id, ()) if self._followers else ():
+                    follower.resolve(outcome)
+            self._seen.append(task_id)
+
+    def _tell(self, verdict: Verdicts, submitted: Sequence[Task]) -> None:
+        """Settle the calls that are no new tasks: refused ones, and those whose key stands for another."""
+        for refusal in verdict.refused:
+            resolver = self._live.pop(submitted[refusal.index].task_id, None)
+            self._release((submitted[refusal.index].task_id,))
+            if resolver is not None:
+                resolver.fail(from_wire(refusal.code, refusal.message))
+        for index, existing in verdict.existing:
+            resolver = self._live.pop(submitted[index].task_id, None)
+            self._release((submitted[index].task_id,))
+            if resolver is None:
+                continue
+            task = self._core.find(existing)
+            if task is not None and task.state not in FINAL:
+                self._followers.setdefault(existing, []).append(resolver)
+            elif task is not None and task.outcome is not None and task.state != "EXPIRED":
+                resolver.resolve(task.outcome)
+            else:
+                resolver.fail(
+                    ResultExpiredError(
+                        f"key {submitted[index].key!r}: the call that it stands for has ended and its result is gone;"
+                        " keep_s in its limits says how long it can be asked for again"
+                    )
+                )
+
+    def _about_to_start(self, attempts: list[Attempt]) -> Collection[Attempt]:
+        """Return which of these calls were cancelled meanwhile and must not run."""
+        live = self._live.get
+        cancelled = []
+        for attempt in attempts:
+            resolver = live(attempt[0])
+            if resolver is None or not resolver.begin():
+                cancelled.append(attempt)
+        return cancelled
+
+    def _answer_withdrawals(self) -> None:
+        while self._withdrawals:
+            wish = self._withdrawals.popleft()
+            with self._gate:
+                if not wish.given_up:
+                    wish.answer = self._withdraw(wish.task_id, wish.running)
+                    wish.answered.set()
+
+    def _withdraw(self, task_id: bytes, running: bool) -> bool:
+        """Take a call back from wherever it is; its outcome, when it comes, is nobody's any more."""
+        task = self._core.find(task_id)
+        if (task is not None and task.state in FINAL) or task_id not in self._live:
+            return False
+        if task is None or not task.worker:
+            self._cancelled.append(task_id)
+        elif not running and self._pool.phase(task_id, task.attempt) == "running":
+            return False
+        elif self._pool.stop(task_id, task.attempt) == "unknown":
+            return False  # it has ended: its result is on the way
+        del self._live[task_id]
+        return True
+
+    def _sleep(self, poller: select.poll) -> None:
+        """Wait for a caller, a child or the clock."""
+        due = min(
+            (moment for moment in (self._core.next_wakeup(), self._pool.next_wakeup()) if moment is not None),
+            default=None,
+        )
+        self._asleep = True
+        if self._asked() or (self._closing and not self._live):
+            self._asleep = False
+            return
+        timeout_ms = None if due is None else min(max(0.0, due - time.monotonic()), _NAP_MAX_S) * 1000
+        for descriptor, _ in poller.poll(timeout_ms):
+            if descriptor == self._bell:
+                os.eventfd_read(self._bell)
+        self._asleep = False
+
+    def _break(self, why: str) -> None:
+        """Fail what is left: nothing can run any more."""
+        with self._gate:
+            self.broken = why
+            self._closing = True
+            left = [*self._live.values(), *(one for many in self._followers.values() for one in many)]
+            self._live.clear()
+            self._followers.clear()
+        for resolver in left:
+            resolver.fail(WorkerFailure(why, cause="initializer"))
+
+    def _release(self, task_ids: Collection[bytes]) -> None:
+        """Give the memory of these calls' buffers back."""
+        for task_id in task_ids:
+            parts = self._parts.pop(task_id, None)
+            if parts is not None:
+                self._segments.give_back(parts)
+
+    def _release_all(self) -> None:
+        self._pool.close(kill=bool(self.broken))
+        self._release(list(self._parts))
+        self._segments.close()
+
+
+def _views(payload: tuple[bytes | bytearray | memoryview, ...]) -> list[memoryview]:
+    return [memoryview(part) for part in payload[1:]]
+
+
+def _whole(call: PackedCall) -> Payload:
+    """Return what makes a call the same call: the function, the references and the arguments."""
+    body = call.body if isinstance(call.body, tuple) else (call.body,)
+    return (call.function, *call.refs, *body)
