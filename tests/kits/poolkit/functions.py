@@ -1,0 +1,94 @@
+"""Functions that tests run in children; they have names that a child can import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "add",
+    "append",
+    "environment",
+    "hang_until",
+    "kill_me",
+    "leave",
+    "mean",
+    "pid",
+    "raise_in_initializer",
+    "say_and_die",
+    "sleep",
+    "touch_and_wait",
+]
+
+
+def add(left: int, right: int) -> int:
+    """Return a sum."""
+    return left + right
+
+
+def pid() -> int:
+    """Return the child's process id."""
+    return os.getpid()
+
+
+def sleep(seconds: float) -> float:
+    """Take long."""
+    time.sleep(seconds)
+    return seconds
+
+
+def environment(name: str) -> str | None:
+    """Return a variable of the child's environment."""
+    return os.environ.get(name)
+
+
+def append(path: str, text: str) -> None:
+    """Append a line to a file, in one write."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(descriptor, f"{text}\n".encode())
+    os.close(descriptor)
+
+
+def touch_and_wait(started: str, go_on: str) -> int:
+    """Say that the call runs, and wait for a file."""
+    Path(started).touch()
+    hang_until(go_on)
+    return os.getpid()
+
+
+def hang_until(path: str) -> None:
+    """Wait for a file."""
+    while not Path(path).exists():
+        time.sleep(0.002)
+
+
+def kill_me(number: int = signal.SIGKILL) -> None:
+    """Die by a signal."""
+    os.kill(os.getpid(), number)
+    time.sleep(30)
+
+
+def leave(code: int) -> None:
+    """End the process in the middle of the call."""
+    os._exit(code)
+
+
+def say_and_die(text: str) -> None:
+    """Print, and be killed."""
+    print(text, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mean(array: Any) -> float:
+    """Return the mean of an array."""
+    return float(np.mean(array))
+
+
+def raise_in_initializer() -> None:
+    """Fail."""
+    raise ValueError("no such device")
