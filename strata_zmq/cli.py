@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from strata_zmq.cli_checkpoints import app as checkpoints
+from strata_zmq.cli_functions import app as functions
+from strata_zmq.startup import become
 from strata_zmq.workers.launcher.entry import EXIT_USAGE, complain, guarded
 
 __all__ = ["main"]
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(checkpoints, name="checkpoints")
+app.add_typer(functions, name="functions")
 
 # These hand everything on, --help included, to a process that knows its own options.
 _FORWARD = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
@@ -76,11 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
 
     return guarded(command)
-
-
-def _become(module: str, *args: str) -> None:
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *args])  # noqa: S606 - no shell is wanted
 
 
 @app.callback(invoke_without_command=True)
@@ -231,19 +227,19 @@ def agent(
 @app.command(context_settings=_FORWARD, add_help_option=False)
 def coordinator(args: _Arguments = None) -> None:
     """Serve as a job's coordinator."""
-    _become("strata_zmq.coordinator", *(args or ()))
+    become("strata_zmq.coordinator", *(args or ()))
 
 
 @app.command(context_settings=_FORWARD, add_help_option=False)
 def worker(args: _Arguments = None) -> None:
     """Run a script as one worker of a job, or stay registered and idle."""
-    _become("strata_zmq.workers", "worker", *(args or ()))
+    become("strata_zmq.workers", "worker", *(args or ()))
 
 
 @app.command(context_settings=_FORWARD, add_help_option=False)
 def writer(args: _Arguments = None) -> None:
     """Serve as a storage writer: take chunks from workers, make them durable, acknowledge."""
-    _become("strata_zmq.workers", "writer", *(args or ()))
+    become("strata_zmq.workers", "writer", *(args or ()))
 
 
 @app.command()
@@ -285,7 +281,7 @@ def sim_workers(
 @app.command(context_settings=_FORWARD, add_help_option=False)
 def bench(args: _Arguments = None) -> None:
     """Measure this machine: every figure beside its limit and a peer."""
-    _become("strata_zmq.bench", *(args or ()))
+    become("strata_zmq.bench", *(args or ()))
 
 
 @app.command()

@@ -9,11 +9,12 @@ import argparse
 import json
 import logging
 import os
+import sys
 from typing import NoReturn
 
 from strata_zmq.errors import InvalidArgumentError
 
-__all__ = ["Parser", "add_coordinator", "announce", "log_to_stderr"]
+__all__ = ["Parser", "add_coordinator", "announce", "become", "log_to_stderr"]
 
 _LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR"}
 
@@ -34,6 +35,12 @@ def add_coordinator(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("COORDINATOR_URL", "localhost:50051"),
         help="host:port or ipc:///path (default: COORDINATOR_URL, or localhost:50051)",
     )
+
+
+def become(module: str, *args: str) -> NoReturn:
+    """Go on as `python -m module args...`, in this very process."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *args])  # noqa: S606 - no shell is wanted
 
 
 def log_to_stderr() -> None:

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import socket
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import uvicorn
@@ -38,6 +38,10 @@ def run(
     host: Annotated[
         str, typer.Option(help=f"The address to listen at; beyond this machine only with {_TOKEN}.")
     ] = "127.0.0.1",
+    durability: Annotated[
+        Literal["none", "commit"],
+        typer.Option(help="Of tasks that name none: commit outlives the dispatcher, and needs its store."),
+    ] = "commit",
     curve_keys: Annotated[
         str, typer.Option(help="A key folder: the dispatcher is spoken to with CURVE.", envvar="STRATA_CURVE_KEYS")
     ] = "",
@@ -55,7 +59,7 @@ def run(
             "requests have to bear (Authorization: Bearer ...)"
         )
     keys = CurveKeys.load(curve_keys) if curve_keys else None
-    app = create_app(None, endpoint=endpoint, keys=keys, hosts=(*LOCAL_HOSTS, host), token=token)
+    app = create_app(None, endpoint=endpoint, keys=keys, hosts=(*LOCAL_HOSTS, host), token=token, durability=durability)
     with _listen(host, port) as listening:
         url = f"http://{host}:{listening.getsockname()[1]}"
         server = _Server(
@@ -101,9 +105,13 @@ class _Server(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
         raise UnavailableError(f"--host {host} --port {port} cannot be listened at: {error}") from None
+    # Connections inherit it. An answer is two writes; without this its second half waits 40 ms for the peer's word on
+    # the first. asyncio sees to it only for sockets that were made with a protocol number.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def main() -> None:

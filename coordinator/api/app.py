@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from strata_zmq import __version__
+from strata_zmq.domain.task import Durability
 from strata_zmq.errors import StrataError
 from strata_zmq.transport.curve import CurveKeys
 
@@ -39,10 +40,12 @@ def create_app(
     keys: CurveKeys | None = None,
     hosts: tuple[str, ...] = LOCAL_HOSTS,
     token: str = "",
+    durability: Durability = "commit",
 ) -> FastAPI:
     """Return the app over `client`, or over the dispatcher at `endpoint`, to which it connects while it runs.
 
     `hosts` are the names by which it may be called, port left out; with a `token` requests have to bear that instead.
+    Tasks that name no durability have `durability`.
     """
     link = Link(client, endpoint, keys)
     app = _App(
@@ -55,5 +58,5 @@ def create_app(
     for kind in (StrataError, Refusal):
         app.add_exception_handler(kind, tell)
     app.add_middleware(Door, hosts=hosts, token=token)
-    app.include_router(functions_router(link))
+    app.include_router(functions_router(link, durability))
     return app

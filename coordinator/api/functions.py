@@ -12,7 +12,7 @@ import msgspec
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response, StreamingResponse
 
-from strata_zmq.domain.task import FINAL, ID_BYTES
+from strata_zmq.domain.task import FINAL, ID_BYTES, Durability
 from strata_zmq.domain.task import State as TaskState
 from strata_zmq.errors import NotFoundError
 from strata_zmq.failpoints import failpoint
@@ -42,9 +42,9 @@ _execute_batch = msgspec.json.Decoder(models.ExecuteBatch)
 _wait = msgspec.json.Decoder(models.Wait)
 
 
-def functions_router(link: Link) -> APIRouter:
-    """Return the routes, over the dispatcher behind `link`."""
-    routes = _Functions(link)
+def functions_router(link: Link, durability: Durability) -> APIRouter:
+    """Return the routes, over the dispatcher behind `link`; tasks that name no durability have `durability`."""
+    routes = _Functions(link, durability)
     router = APIRouter(tags=["functions"])
     for method, path, endpoint, described in (
         ("POST", "/register_function", routes.register, describe(201, models.Registered, models.RegisterFunction)),
@@ -102,8 +102,9 @@ def functions_router(link: Link) -> APIRouter:
 class _Functions:
     """One method a route. Their docstrings are the descriptions in the OpenAPI pages."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, durability: Durability) -> None:
         self._link = link
+        self._durability = durability
 
     async def register(self, request: Request) -> Response:
         """Keep a function; the answer is there when it is on disk."""
@@ -116,7 +117,7 @@ class _Functions:
         body, payload = await read_body(request, _execute, lambda body: (body, payload_of(body.payload)))
         call = PackedCall(id_of(body.function_id, "function"), payload, key=_key(request))
         failpoint("api.execute.taken")
-        (verdict,) = await self._link.client.submit([(new_ids(1)[0], call)], body.limits())
+        (verdict,) = await self._link.client.submit([(new_ids(1)[0], call)], body.limits(self._durability))
         if verdict.code:
             raise refusal(verdict.code, verdict.message, verdict.retry_after_s)
         failpoint("api.execute.accepted")
@@ -131,7 +132,7 @@ class _Functions:
             for index, (task_id, payload) in enumerate(zip(new_ids(len(payloads)), payloads, strict=True))
         ]
         failpoint("api.execute.taken")
-        verdicts = await self._link.client.submit(calls, body.limits())
+        verdicts = await self._link.client.submit(calls, body.limits(self._durability))
         refused = [
             refused_row(index, verdict.code, verdict.message, verdict.retry_after_s)
             for index, verdict in enumerate(verdicts)

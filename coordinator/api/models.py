@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from strata_zmq.domain.task import TaskLimits
+from strata_zmq.domain.task import Durability, TaskLimits
 from strata_zmq.protocol.functions import BATCH_MAX, BLOB_BYTES_MAX
 
 __all__ = [
@@ -77,15 +77,15 @@ class Options(Struct, kw_only=True, forbid_unknown_fields=True):
     retries_lost: Retries = 0
     retries_memory: Retries = 0
     labels: Labels = {}
-    durability: Literal["none", "commit"] = "commit"
+    durability: Literal["none", "commit"] | UnsetType = UNSET
     keep_s: Annotated[float, Meta(ge=1, le=_DURATION_MAX_S)] = KEEP_S
     memory_bytes: Annotated[int, Meta(ge=0, le=2**62)] = 0
     result_bytes_max: Annotated[int, Meta(ge=1, le=BLOB_BYTES_MAX)] = BLOB_BYTES_MAX
     python: Annotated[str, Meta(pattern=r"^(\d{1,3}\.\d{1,3})?$")] = ""
     capture: bool = False
 
-    def limits(self) -> TaskLimits:
-        """Return them as a dispatcher knows them; equal options give one object."""
+    def limits(self, durability: Durability) -> TaskLimits:
+        """Return them as a dispatcher knows them; `durability` is for who names none. Equal ones give one object."""
         return _limits(
             self.deadline_s,
             self.total_s,
@@ -94,7 +94,7 @@ class Options(Struct, kw_only=True, forbid_unknown_fields=True):
             self.retries_lost,
             self.retries_memory,
             tuple(self.labels.items()),
-            self.durability,
+            durability if self.durability is UNSET else self.durability,
             self.keep_s,
             self.memory_bytes,
             self.result_bytes_max,
@@ -268,7 +268,7 @@ def _limits(
     retries_lost: int,
     retries_memory: int,
     labels: tuple[tuple[str, int], ...],
-    durability: Literal["none", "commit"],
+    durability: Durability,
     keep_s: float,
     memory_bytes: int,
     result_bytes_max: int,
