@@ -97,20 +97,6 @@ class CheckpointStore:
         await self.storage.put(f"{self.folder(checkpoint_id)}intent", json.dumps(owner).encode())
         self._declared.add(checkpoint_id)
 
-    async def write_chunk(
-        self, checkpoint_id: str, rank: int, number: int, data: Data, digest: str | None = None
-    ) -> ChunkRecord:
-        """Store one chunk durably; CheckpointCorruptError if a blake3 `digest` is given and `data` has another."""
-        found = await asyncio.to_thread(lambda: blake3(data).hexdigest())
-        if digest is not None and found != digest:
-            raise CheckpointCorruptError(
-                f"chunk {number} of rank {rank} of {checkpoint_id} has the digest {found[:16]}, {digest[:16]} was "
-                "announced: it was damaged on its way; send it again"
-            )
-        key = f"{self.folder(checkpoint_id)}rank-{rank:05d}/chunk-{number:06d}-{found[:16]}"
-        await self.storage.put(key, data)
-        return ChunkRecord(key, found, memoryview(data).nbytes)
-
     async def write_pack(
         self, checkpoint_id: str, rank: int, number: int, pieces: Sequence[tuple[str, Data]]
     ) -> list[ChunkRecord]:
@@ -312,25 +298,6 @@ class CheckpointStore:
                 f"{where} ({len(data)} bytes) has the digest {found[:16]}, expected {chunk.digest[:16]}: damaged"
             )
         return data
-
-    async def read_into(self, chunk: ChunkRecord, offset: int, into: memoryview) -> None:
-        """Read the stored bytes of a chunk from `offset` on into `into`; checks that they are there, not what they are.
-
-        They are the chunk's own bytes only where it has no codec.
-        """
-        if not 0 <= offset <= offset + into.nbytes <= chunk.stored_bytes:
-            raise InvalidArgumentError(
-                f"bytes [{offset}, {offset + into.nbytes}) of a chunk of {chunk.stored_bytes}: give a range within it"
-            )
-        where = self._where(chunk.key)
-        try:
-            count = await self.storage.get_into(chunk.key, chunk.offset + offset, into)
-        except NotFoundError:
-            raise CheckpointCorruptError(f"{where} is missing") from None
-        if count != into.nbytes:
-            raise CheckpointCorruptError(
-                f"{where} ends {into.nbytes - count} bytes before the end of a chunk in it: cut off"
-            )
 
     # ---- garbage --------------------------------------------------------------------------------------------------
 

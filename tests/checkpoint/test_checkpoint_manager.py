@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from storedkit import write_chunk
 
 from strata_zmq import CheckpointInfo, CheckpointManager
 from strata_zmq.checkpoint.chunks import CHUNK_BYTES_MIN
@@ -241,7 +242,7 @@ def test_checkpoints_of_several_ranks_are_listed_and_loaded_rank_by_rank(tmp_pat
     async def cluster() -> None:
         entries = []
         for rank in range(3):
-            chunk = await store.write_chunk("c", rank, 0, b"x" * (rank + 1))
+            chunk = await write_chunk(store, "c", rank, b"x" * (rank + 1))
             key, digest = await store.write_rank_index("c", RankIndex(rank, ["t", [rank, "text"]], (), (chunk,)))
             entries.append(RankEntry(rank, f"w{rank}", key, digest, chunk.nbytes))
         await store.commit(Manifest("c", 4, 1, 9, 2, 100.0, tuple(entries), ledger={"epoch": 1}), Retention(5))

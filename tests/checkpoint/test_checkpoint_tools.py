@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from storedkit import write_checkpoint
+from storedkit import write_checkpoint, write_chunk
 
 from strata_zmq import CheckpointManager
 from strata_zmq.checkpoint.owner import note_of_this_process
@@ -123,7 +123,7 @@ def test_gc_deletes_what_the_dead_left_and_spares_the_living(folder: Path, capsy
         mine = note_of_this_process()
         await store.declare("dead", {**mine, "started": 1})
         await store.declare("alive", mine)
-        await store.write_chunk("unknown", 0, 0, b"x")
+        await write_chunk(store, "unknown", 0, b"x")
 
     asyncio.run(leave())
 
@@ -165,7 +165,7 @@ def test_without_a_place_the_environment_says_where(
     code, _, err = strata(capsys, "ls")
     assert (code, err) == (
         2,
-        "strata: PLACE is missing: give a folder or s3://bucket/prefix, or set STRATA_CHECKPOINT_PATH\n",
+        "strata: PLACE is missing: give a folder, s3://bucket/prefix or NEAR,FAR, or set STRATA_CHECKPOINT_PATH\n",
     )
     monkeypatch.setenv("STRATA_CHECKPOINT_PATH", str(folder))
     assert [row["checkpoint_id"] for row in as_json(capsys, "ls")] == ["c1", "c2"]

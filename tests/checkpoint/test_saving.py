@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from storedkit import write_chunk
 
 from strata_zmq import CheckpointManager
 from strata_zmq.checkpoint import writing
@@ -371,7 +372,7 @@ def test_a_store_that_another_release_wrote_is_loaded(tmp_path: Path) -> None:
     store = CheckpointStore(LocalStorage(tmp_path))
 
     async def write() -> None:
-        chunk = await store.write_chunk("old", 0, 0, b"x" * 100)
+        chunk = await write_chunk(store, "old", 0, b"x" * 100)
         key, digest = await store.write_rank_index("old", RankIndex(0, ["d", [["step", 3]]], (), (chunk,)))
         await store.commit(Manifest("old", 3, 0, 0, 0, 1.0, (RankEntry(0, "w", key, digest, 100),)), Retention(5))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from storedkit import write_chunk
 
 from strata_zmq import CheckpointManager
 from strata_zmq.checkpoint.store import CheckpointStore
@@ -32,7 +33,7 @@ def save_tagged(folder: Path, tag: str) -> None:
     store = CheckpointStore(LocalStorage(folder))
 
     async def write() -> None:
-        chunk = await store.write_chunk("c", 0, 0, BITS.tobytes())
+        chunk = await write_chunk(store, "c", 0, BITS.tobytes())
         tensor = TensorRecord("data", "<u2", (3,), tag, (Span(0, 0, 6),))
         key, digest = await store.write_rank_index("c", RankIndex(0, ["a", 0], (tensor,), (chunk,)))
         await store.commit(Manifest("c", 1, 0, 0, 0, 0.0, (RankEntry(0, "w", key, digest, 6),)), Retention(5))

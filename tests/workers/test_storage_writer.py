@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import zmq
+from storedkit import write_chunk
 
 from strata_zmq import CheckpointManager
 from strata_zmq.checkpoint.store import CheckpointStore
@@ -193,7 +194,7 @@ def test_retired_checkpoints_and_aborted_saves_leave_the_disk(
     store = CheckpointStore(LocalStorage(cluster.store))
     aborted, foreign = "step-000000000000-g1-t1", "step-0000000007-abcdef01"
     for name in (aborted, foreign):
-        asyncio.run(store.write_chunk(name, 0, 0, b"left behind"))
+        asyncio.run(write_chunk(store, name, 0, b"left behind"))
     client = cluster.client(cluster.join()[0])
     for step in range(1, 6):
         # Nothing is equal: what is referred to would stay.

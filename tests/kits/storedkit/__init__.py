@@ -20,6 +20,7 @@ import zstandard
 from blake3 import blake3
 
 from strata_zmq.checkpoint.sharded import Sharded
+from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.checkpoint.tree import flatten
 from strata_zmq.domain.manifest import ChunkRecord, Head, HeadEntry, Manifest, RankEntry, RankIndex, Span, TensorRecord
 from strata_zmq.domain.manifest_format import encode_head, encode_manifest, encode_rank_index
@@ -210,3 +211,9 @@ def loaded_bytes(tree: Any) -> list[tuple[str, tuple[int, ...], bytes]]:
     if isinstance(tree, (np.ndarray, np.generic)):
         return [(tree.dtype.str, tree.shape, tree.tobytes())]
     return []
+
+
+async def write_chunk(store: CheckpointStore, name: str, rank: int, data: bytes) -> ChunkRecord:
+    """Store one chunk of a rank, as an object of its own."""
+    (record,) = await store.write_pack(name, rank, 0, [(blake3(data).hexdigest(), data)])
+    return record
