@@ -1,4 +1,4 @@
-"""A hand-made dispatcher for the tests of clients: a ROUTER on a thread that runs nothing and does as it is told.
+"""A hand-made dispatcher for the tests of clients: it runs nothing and does as it is told, with a socket or without.
 
 It keeps the protocol's promises to clients in the plainest way, so that a test can break one of them at a time.
 """
@@ -15,21 +15,22 @@ import zmq
 from strata_zmq.functions.wire import body_of, put_body
 from strata_zmq.protocol import functions as wire
 
-__all__ = ["RouterDouble"]
+__all__ = ["DispatcherModel", "RouterDouble"]
 
 
-class RouterDouble:
+class DispatcherModel:
     """Answers every client. A task ends at once with its own payload as its result, unless `hold` says otherwise.
 
     `answer` may take a message away: it is called with the double, the connection and the message, and returns whether
-    it has dealt with it.
+    it has dealt with it. What it says is in `said`: (connection, frames).
     """
 
-    def __init__(self, endpoint: str = "tcp://127.0.0.1:*") -> None:
+    def __init__(self) -> None:
         self.incarnation = uuid.uuid4().hex
         self.hold = False
-        self.answer: Callable[[RouterDouble, bytes, Any], bool] = lambda *_: False
+        self.answer: Callable[[Any, bytes, Any], bool] = lambda *_: False
         self.messages: list[Any] = []
+        self.said: list[tuple[bytes, list[Any]]] = []
         self.tasks: dict[bytes, wire.TaskRow] = {}
         self.bodies: dict[bytes, Any] = {}
         self.blobs: dict[bytes, Any] = {}
@@ -38,74 +39,46 @@ class RouterDouble:
         self.unseen: dict[int, list[bytes]] = {}
         self.connections: set[bytes] = set()
         self.number = 0
-        self._said: list[Callable[[], None]] = []
-        self._stop = threading.Event()
-        self._context = zmq.Context()
-        self._router = self._context.socket(zmq.ROUTER)
-        self._router.linger = 0
-        self._router.bind(endpoint)
-        self.endpoint = str(self._router.last_endpoint.decode())
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """End, with all connections."""
-        if not self._stop.is_set():
-            self._stop.set()
-            self._thread.join(10)
-            self._router.close(0)
-            self._context.term()
 
     def of(self, kind: type[Any]) -> list[Any]:
         """Return the messages of a kind that have come so far."""
         return [message for message in list(self.messages) if isinstance(message, kind)]
 
-    def end(self, task_id: bytes, *, kind: str = "ok", body: bytes | None = b"", cause: str = "") -> None:
-        """End a task, and tell whoever it belongs to. From any thread."""
-        self._said.append(lambda: self._end(task_id, kind, body, cause))
-
-    def forget(self) -> None:
-        """Be another life of the dispatcher, that knows nothing; connections stay."""
-
-        def act() -> None:
-            self.incarnation = uuid.uuid4().hex
-            self.tasks.clear()
-            self.blobs.clear()
-            self.unseen.clear()
-            self.connections.clear()
-            self.number = 0
-
-        self._said.append(act)
+    def take(self, connection: bytes, control: bytes, frames: list[Any]) -> None:
+        """Take one message of a client."""
+        message = wire.decode_at_dispatcher(control)
+        self.messages.append(message)
+        if not self.answer(self, connection, message):
+            self._take(connection, message, frames)
 
     def send(self, connection: bytes, message: Any, frames: Sequence[Any] = ()) -> None:
-        """Say something; only from `answer`."""
-        self._router.send_multipart([connection, wire.encode_function(message), *frames])
+        """Say something."""
+        self.said.append((connection, [wire.encode_function(message), *frames]))
 
-    # ---- the thread
+    def end_now(self, task_id: bytes, *, kind: str = "ok", body: bytes | None = b"", cause: str = "") -> None:
+        """End a task, and tell whoever it belongs to."""
+        self._finish(task_id, kind, body, cause)
+        self._announce(self.watchers[task_id], [task_id])
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            while self._said:
-                self._said.pop(0)()
-            if self._router.poll(5):
-                connection, control, *frames = self._router.recv_multipart()
-                message = wire.decode_at_dispatcher(control)
-                self.messages.append(message)
-                if not self.answer(self, connection, message):
-                    self._take(connection, message, frames)
+    def forget_now(self) -> None:
+        """Be another life of the dispatcher, that knows nothing; connections stay."""
+        self.incarnation = uuid.uuid4().hex
+        self.tasks.clear()
+        self.blobs.clear()
+        self.unseen.clear()
+        self.connections.clear()
+        self.number = 0
+
+    def resend(self, connection: bytes) -> None:
+        """Tell again what has not been seen."""
+        for number, ids in self.unseen.items():
+            self._results(connection, number, ids)
 
     def _take(self, connection: bytes, message: Any, frames: list[bytes]) -> None:
         if isinstance(message, wire.Attach):
             self.connections.add(connection)
             self.send(connection, wire.AttachedReply(message.seq, self.incarnation, 30.0, ["3.11"]))
-            for number, ids in self.unseen.items():
-                self._results(connection, number, ids)
+            self.resend(connection)
             return
         if connection not in self.connections:
             self.send(connection, wire.Complaint(getattr(message, "seq", 0), "unknown_session", "attach first"))
@@ -144,10 +117,6 @@ class RouterDouble:
         state = "COMPLETED" if kind == "ok" else "CANCELLED" if cause == "cancelled" else "FAILED"
         outcome = wire.OutcomeRow(task_id, 1, kind, None, 0.001, cause)
         self.tasks[task_id] = wire.TaskRow(task_id, state, 1, outcome)
-
-    def _end(self, task_id: bytes, kind: str, body: Any, cause: str) -> None:
-        self._finish(task_id, kind, body, cause)
-        self._announce(self.watchers[task_id], [task_id])
 
     def _announce(self, connection: bytes, ids: list[bytes]) -> None:
         if ids:
@@ -211,3 +180,52 @@ class RouterDouble:
     def _seen(self, connection: bytes, message: wire.Seen, _: list[bytes]) -> None:
         for number in [one for one in self.unseen if one <= message.number]:
             del self.unseen[number]
+
+
+class RouterDouble(DispatcherModel):
+    """The model behind a ROUTER, on a thread; `end` and `forget` are for other threads."""
+
+    def __init__(self, endpoint: str = "tcp://127.0.0.1:*") -> None:
+        super().__init__()
+        self._errands: list[Callable[[], None]] = []
+        self._stop = threading.Event()
+        self._context = zmq.Context()
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.linger = 0
+        self._router.bind(endpoint)
+        self.endpoint = str(self._router.last_endpoint.decode())
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End, with all connections."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._thread.join(10)
+            self._router.close(0)
+            self._context.term()
+
+    def end(self, task_id: bytes, **how: Any) -> None:
+        """End a task, and tell whoever it belongs to."""
+        self._errands.append(lambda: self.end_now(task_id, **how))
+
+    def forget(self) -> None:
+        """Be another life of the dispatcher, that knows nothing; connections stay."""
+        self._errands.append(self.forget_now)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            while self._errands:
+                self._errands.pop(0)()
+            if self._router.poll(5):
+                connection, control, *frames = self._router.recv_multipart()
+                self.take(connection, control, frames)
+            for connection, message in self.said:
+                self._router.send_multipart([connection, *message])
+            self.said.clear()
