@@ -7,7 +7,7 @@ whenever it likes, also after the child's death. One memfd per child (`create`):
     word 1  when the call's function was called: time.monotonic_ns()
     word 2  outbox: bytes << 16 | results    one store, so a result is there whole or not at all
     word 3  how many bytes the call has printed; the last TAIL_BYTES of them stand in a ring at TAIL_OFFSET
-    OUTBOX_OFFSET  packed results, one behind the other
+    OUTBOX_OFFSET  packed results, one behind the other, as the packet that will be sent
     FAULT_OFFSET   the file's end: faulthandler appends here by write(2), which moves the descriptor's file offset.
                    The parent's descriptor shares that offset: it maps and preads only, and never seeks.
 """
@@ -26,12 +26,14 @@ __all__ = [
     "OUTBOX_OFFSET",
     "PACKING",
     "PHASES",
+    "RESULTS_PREFIX_BYTES",
     "RUNNING",
     "TAIL_BYTES",
     "BlackBox",
     "BoxReader",
     "Look",
     "create",
+    "results_prefix",
 ]
 
 IDLE, LOADING, RUNNING, PACKING = range(4)
@@ -41,7 +43,8 @@ PHASES = ("idle", "loading", "running", "packing")
 TAIL_OFFSET = 2048
 TAIL_BYTES = 2048
 OUTBOX_OFFSET = 4096
-OUTBOX_BYTES = 256 * 1024
+OUTBOX_BYTES = 64 * 1024
+"""As much as one packet."""
 FAULT_OFFSET = OUTBOX_OFFSET + OUTBOX_BYTES
 _FAULT_BYTES_MAX = 16 * 1024
 _WORD_BYTES = 8
@@ -52,6 +55,14 @@ _PHASE_MASK = (1 << _PHASE_BITS) - 1
 _COUNT_BITS = 16
 _COUNT_MASK = (1 << _COUNT_BITS) - 1
 _READS_MAX = 100
+
+
+RESULTS_PREFIX_BYTES = 4
+
+
+def results_prefix(count: int) -> bytes:
+    """Return what stands before `count` results, each msgpack, to make them a packet."""
+    return b"R\xdc" + count.to_bytes(2, "big")
 
 
 class Look(NamedTuple):
@@ -105,7 +116,7 @@ class BlackBox:
         return self._words[_STATE] & _PHASE_MASK
 
     def fill(self, nbytes: int, count: int) -> None:
-        """The first `nbytes` of the outbox are `count` whole results; 0, 0: all is sent."""
+        """The first `nbytes` of the outbox are a packet's prefix and `count` whole results; 0, 0: all is sent."""
         self._words[_OUTBOX] = nbytes << _COUNT_BITS | count
 
     def printed(self, data: bytes) -> None:
@@ -156,10 +167,10 @@ class BoxReader:
         nbytes, count = fill >> _COUNT_BITS, fill & _COUNT_MASK
         if count == 0:
             return b""
-        results = bytes(self._memory[OUTBOX_OFFSET : OUTBOX_OFFSET + nbytes])
+        results = bytes(self._memory[OUTBOX_OFFSET + RESULTS_PREFIX_BYTES : OUTBOX_OFFSET + nbytes])
         if words[_STATE] != state or words[_OUTBOX] != fill:
             return b""
-        return b"R\xdc" + count.to_bytes(2, "big") + results
+        return results_prefix(count) + results
 
     def last_lines(self) -> str:
         """Return the end of what the present or last call has printed."""

@@ -1,0 +1,149 @@
+"""One call from its packet to its result: loaded, called, packed, told. Never reads the socket, never plans."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import monotonic_ns
+from typing import Any, NamedTuple
+
+import msgspec
+
+from strata_zmq.domain.task import CALL_IN_PAYLOAD, Cause, Kind, OutcomeReport
+from strata_zmq.failpoints import failpoint
+from strata_zmq.functions.child.limits import MemoryLimit
+from strata_zmq.functions.child.mapping import Mapping
+from strata_zmq.functions.child.outbox import Outbox, Stored
+from strata_zmq.functions.child.output import Output
+from strata_zmq.functions.child.packing import Packed, TooLargeError, pack, pack_error
+from strata_zmq.functions.child.reports import describe
+from strata_zmq.functions.child.values import VALUES, load
+from strata_zmq.functions.pool.blackbox import BlackBox
+from strata_zmq.functions.pool.packets import Call
+
+__all__ = ["Caller"]
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Ending(NamedTuple):
+    kind: Kind
+    cause: Cause
+    packed: Packed | None
+    report: OutcomeReport | None
+    ended_ns: int
+
+
+class Caller:
+    """Performs the calls of one process, one after the other, in its main thread."""
+
+    def __init__(self, box: BlackBox, outbox: Outbox, output: Output, limit: MemoryLimit) -> None:
+        self._box = box
+        self._outbox = outbox
+        self._output = output
+        self._limit = limit
+
+    def perform(self, call: Call, descriptors: list[int]) -> int:
+        """Perform one call, put what came of it into the outbox, and return when its function ended (monotonic ns).
+
+        Whatever the call raises is its result. Raises BrokenPipeError or ConnectionResetError where the parent is gone.
+        """
+        n = call.n
+        self._box.loading(n)
+        began_ns = monotonic_ns()
+        mapping = None if type(call.body) is bytes and not call.buffers else Mapping(descriptors)
+        ending = self._run(call, mapping)
+        kind, cause, packed, report, ended_ns = ending
+        if call.capture:
+            report = self._with_output(report)
+        told = b"" if report is None else _encode(report)
+        if packed is None:
+            stored = Stored(None, (), told)
+        else:
+            try:
+                stored = Stored(packed.stream, packed.buffers, told)
+            except OSError as error:
+                kind, cause = "failure", "out_of_memory"
+                text = f"there is no room for its result of {packed.nbytes} bytes: {error.strerror or error}"
+                stored = Stored(None, (), _encode(OutcomeReport(text=text)))
+        del ending, packed  # they may look at the call's own memory
+        released = mapping is None or mapping.release()
+        failpoint("child.call.done")
+        self._outbox.add(n, kind, cause, stored, ended_ns - began_ns, released=released)
+        self._box.idle(n)
+        return ended_ns
+
+    def _run(self, call: Call, mapping: Mapping | None) -> _Ending:
+        """Load, call and pack; nothing of the call but its packed result outlives this."""
+        n = call.n
+        try:
+            self._limit.apply(call.memory_bytes)
+            fn, args, kwargs = _loaded(call, mapping)
+        except BaseException as error:  # noqa: BLE001 - loading runs the payload's own code, which may even exit
+            return self._failed("unloadable_call", error, monotonic_ns(), f"{type(error).__name__}: ")
+        failpoint("child.call.loaded")
+        if call.capture:
+            self._output.catch()
+        self._box.running(n, monotonic_ns())
+        try:
+            value = fn(*args, **kwargs)
+            self._box.packing(n)
+        except BaseException as error:  # noqa: BLE001 - as in the stock pool, SystemExit and KeyboardInterrupt included
+            self._box.packing(n)
+            return self._raised(call, error, monotonic_ns())
+        return self._returned(call, value, monotonic_ns())
+
+    def _returned(self, call: Call, value: object, ended_ns: int) -> _Ending:
+        try:
+            return _Ending("ok", "", pack(value, call.result_bytes_max, dill=call.dill), None, ended_ns)
+        except TooLargeError as error:
+            return _too_large(error, ended_ns)
+        except BaseException as error:  # noqa: BLE001 - a value's own __reduce__ may raise anything
+            return self._failed(
+                "unpicklable_result", error, ended_ns, f"{type(value).__name__}: {type(error).__name__}: "
+            )
+
+    def _raised(self, call: Call, error: BaseException, ended_ns: int) -> _Ending:
+        if isinstance(error, MemoryError) and self._limit.nbytes:
+            return self._failed("", error, ended_ns, "")
+        report = describe(error)
+        try:
+            packed = pack_error(error, call.result_bytes_max, dill=call.dill)
+        except TooLargeError as reason:
+            return _too_large(reason, ended_ns)
+        except BaseException as reason:  # noqa: BLE001 - an exception's own __reduce__ and constructor may raise anything
+            why = describe(reason, f"{report.type_name}: {report.text}; it cannot come back as itself, ")
+            return _Ending("failure", "unpicklable_error", None, replace(report, text=why.text), ended_ns)
+        return _Ending("error", "", packed, report, ended_ns)
+
+    def _failed(self, cause: Cause, error: BaseException, ended_ns: int, prefix: str) -> _Ending:
+        """Return a failure; under a memory limit a MemoryError is always its doing."""
+        if isinstance(error, MemoryError) and self._limit.nbytes:
+            cause, prefix = "out_of_memory", f"it needed more than its {self._limit.nbytes} bytes: MemoryError "
+            self._limit.lift()
+        return _Ending("failure", cause, None, describe(error, prefix), ended_ns)
+
+    def _with_output(self, report: OutcomeReport | None) -> OutcomeReport | None:
+        stdout, stderr, cut_bytes = self._output.caught()
+        if not (stdout or stderr or cut_bytes):
+            return report
+        return replace(report or OutcomeReport(), stdout=stdout, stderr=stderr, cut_bytes=cut_bytes)
+
+
+def _loaded(call: Call, mapping: Mapping | None) -> tuple[Any, Any, Any]:
+    """Return callable, arguments and keyword arguments of a call."""
+    if mapping is None:
+        content = load(call.body, [], dill=call.dill)  # type: ignore[arg-type]  # a Place has a mapping
+    else:
+        buffers = [mapping.view(place) for place in call.buffers]
+        content = load(mapping.part(call.body), buffers, dill=call.dill)
+    if call.function == CALL_IN_PAYLOAD:
+        fn, args, kwargs = content
+    else:
+        args, kwargs = content
+        fn = VALUES.get(call.function, dill=call.dill)
+    return fn, args, kwargs
+
+
+def _too_large(error: TooLargeError, ended_ns: int) -> _Ending:
+    text = f"{error}: raise result_bytes_max, or store it and return where it is"
+    return _Ending("failure", "result_too_large", None, OutcomeReport(text=text), ended_ns)
