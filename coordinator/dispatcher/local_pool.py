@@ -8,7 +8,6 @@ from multiprocessing import get_context
 
 from strata_zmq.domain.task import Task
 from strata_zmq.errors import UnavailableError
-from strata_zmq.functions.dispatch.core import Core
 from strata_zmq.functions.dispatch.events import (
     Attempt,
     Event,
@@ -20,7 +19,6 @@ from strata_zmq.functions.dispatch.events import (
 )
 from strata_zmq.functions.pool.options import PoolOptions
 from strata_zmq.functions.pool.pool import ChildPool
-from strata_zmq.functions.unloadable import Unloadable
 
 from .blobs import Blobs
 from .config import DispatcherConfig
@@ -31,12 +29,10 @@ __all__ = ["LocalPool"]
 class LocalPool:
     """A pool of children under one session of the core that never ends."""
 
-    def __init__(self, config: DispatcherConfig, session: int, core: Core, blobs: Blobs) -> None:
+    def __init__(self, config: DispatcherConfig, session: int, blobs: Blobs) -> None:
         self.session = session
-        self._core = core
         self._blobs = blobs
         self._config = config
-        self._unloadable = Unloadable()
         self._pool = ChildPool(
             PoolOptions(
                 config.workers,
@@ -93,7 +89,7 @@ class LocalPool:
         if turn.started:
             add(Started(self.session, turn.started))
         if turn.outcomes:
-            add(Finished(self.session, self._unloadable.amend(turn.outcomes)))
+            add(Finished(self.session, turn.outcomes))
         if turn.lacking:
             self._bring(turn.lacking)
         if turn.broken:
@@ -104,14 +100,10 @@ class LocalPool:
         self._pool.close(kill=True)
 
     def _bring(self, digests: Sequence[bytes]) -> None:
-        missing: set[bytes] = set()
         for digest in digests:
             payload = self._blobs.get(digest)
             if payload is None:
-                missing.add(digest)
+                self._pool.give_up(digest)
             else:
                 self._pool.keep(digest, payload)
-        if missing:
-            held = (self._core.find(task_id) for task_id, _ in self._core.held_by(self.session))
-            self._unloadable.give_up(self._pool, [task for task in held if task is not None], missing)
         self.offered = True

@@ -47,6 +47,7 @@ class _Session:
         "mode",
         "number",
         "python",
+        "recalled",
         "sent",
         "settle",
         "taken",
@@ -72,6 +73,8 @@ class _Session:
         self.settle = False
         self.sent: set[bytes] = set()
         self.unreachable = False
+        self.recalled = False
+        """Whether a recall is not answered."""
 
 
 class Sessions:
@@ -150,14 +153,20 @@ class Sessions:
     def recall(self, recalled: Mapping[int, int]) -> None:
         """Ask workers for unstarted tasks."""
         for number, count in recalled.items():
-            self._tell(number, wire.Recall(number, count))
+            session = self._sessions.get(number)
+            if session is not None:
+                session.recalled = True
+                self._mailbox.send(session.connection, wire.Recall(number, count))
 
     def stop(self, stopped: Mapping[int, Sequence[Attempt]]) -> None:
         """Tell workers to drop or kill attempts."""
         for number, attempts in stopped.items():
+            session = self._sessions.get(number)
+            if session is None:
+                continue
             for first in range(0, len(attempts), wire.BATCH_MAX):
                 refs = [wire.TaskRef(*one) for one in attempts[first : first + wire.BATCH_MAX]]
-                self._tell(number, wire.StopTasks(number, refs))
+                self._mailbox.send(session.connection, wire.StopTasks(number, refs))
 
     def end(self, lost: Iterable[tuple[int, str]]) -> None:
         """Forget sessions that ended; their workers are told, in case that they live."""
@@ -216,7 +225,9 @@ class Sessions:
                 add(Returned(number, [(one.task_id, one.attempt) for one in turn.returned]))
             session.taken = turn.number
         elif not turn.started:
-            add(WorkerAlive(number))
+            # Who has nothing to give back answers a recall by a turn without content.
+            add(Returned(number, ()) if session.recalled else WorkerAlive(number))
+            session.recalled = False
         if (content or not turn.started) and not session.settle:
             session.settle = True
             self._to_settle.append(session)
@@ -313,11 +324,6 @@ class Sessions:
                 blobs.append(wire.Blob(digest, put_body(payload, frames)))
                 sent.add(digest)
         return sent, blobs
-
-    def _tell(self, number: int, message: wire.Recall | wire.StopTasks) -> None:
-        session = self._sessions.get(number)
-        if session is not None:
-            self._mailbox.send(session.connection, message)
 
     def _forget(self, session: _Session) -> None:
         self._sessions.pop(session.number, None)

@@ -82,6 +82,8 @@ class BareClient(_Peer):
         super().__init__(endpoint)
         self.client_id = client_id or uuid.uuid4().hex
         self.seq = 0
+        self.kept: set[bytes] = set()
+        """Digests of what it has put."""
 
     def ask(self, kind: type[msgspec.Struct], *values: Any, frames: Sequence[bytes] = ()) -> int:
         """Send a request with the next seq, and return that."""

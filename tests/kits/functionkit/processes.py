@@ -11,6 +11,9 @@ from processkit.served import Served
 __all__ = ["DispatcherProcess", "WorkerProcess"]
 
 
+_KITS = Path(__file__).parent.parent
+
+
 class _Process:
     """One process of the package at a time; its log goes on over its lives."""
 
@@ -18,7 +21,8 @@ class _Process:
 
     def __init__(self, log: Path, env: dict[str, str] | None) -> None:
         self.log = log
-        self._env = {**os.environ, **(env or {})}
+        # Functions of the kits travel by their names.
+        self._env = {**os.environ, "PYTHONPATH": str(_KITS), **(env or {})}
         self._life: Served | None = None
 
     def arguments(self) -> list[str]:
