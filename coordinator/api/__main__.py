@@ -103,10 +103,12 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65_535:
+        raise InvalidArgumentError(f"--port {port}: it takes 1 to 65535, or 0 for a free one")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UnavailableError(f"--host {host} --port {port} cannot be listened at: {error}") from None
     # Connections inherit it. An answer is two writes; without this its second half waits 40 ms for the peer's word on
     # the first. asyncio sees to it only for sockets that were made with a protocol number.

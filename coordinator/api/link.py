@@ -119,9 +119,11 @@ class Link:
     async def _look(self) -> None:
         from strata_zmq.functions.remote.aio import AsyncClient
 
+        level = logging.WARNING
         while self._client is None:
             try:
                 self._client = await AsyncClient.connect(self._endpoint, keys=self._keys)
             except UnavailableError as error:
-                _log.warning("%s; trying again", error)
+                _log.log(level, "%s; trying again", error)
+                level = logging.DEBUG  # once is enough
                 await asyncio.sleep(_AGAIN_S)

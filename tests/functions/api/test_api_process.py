@@ -1,0 +1,152 @@
+"""The HTTP interface as a process of its own: how it starts, what it does without a dispatcher, how it ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from functionkit.processes import DispatcherProcess
+from processkit.served import Served
+from publishedkit import Published, pack_call
+
+
+def double(x):
+    return 2 * x
+
+
+@pytest.fixture
+def dispatcher(run_dir):
+    made = DispatcherProcess(run_dir, "-m", "local", "-w", "2")
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """`serve(endpoint, *options, **env)` starts the interface and returns it with a published client of it."""
+    started = []
+
+    def start(endpoint, *options, **env):
+        process = Served(
+            tmp_path / "api.log",
+            *("strata_zmq.coordinator.api", "--dispatcher", endpoint, "--port", "0", *options),
+            env=env,
+        )
+        client = Published(process.told["url"])
+        started.append((process, client))
+        return process, client
+
+    yield start
+    for process, client in started:
+        client.close()
+        process.stop()
+
+
+def test_it_serves_what_the_dispatcher_executes(dispatcher, serve) -> None:
+    _, client = serve(dispatcher.endpoint)
+    assert client.call(double, 21) == 42
+    told = client.http.get("/health").json()
+    assert (told["status"], told["slots"], told["ended_total"]) == ("ok", 2, 1)
+
+
+def test_it_ends_well_at_sigint_too(dispatcher, serve) -> None:
+    process, _ = serve(dispatcher.endpoint)
+    process.signal(signal.SIGINT)
+    assert process.wait() == 0
+    assert "Traceback" not in process.log.read_text()
+
+
+def test_without_a_dispatcher_it_serves_503_and_finds_it_once_it_is_there(run_dir, serve, eventually) -> None:
+    dispatcher = DispatcherProcess(run_dir, "-m", "local", "-w", "1")
+    endpoint = dispatcher.start().endpoint
+    dispatcher.stop()
+    _, client = serve(endpoint)
+    told = client.http.get("/health")
+    assert (told.status_code, told.headers["retry-after"]) == (503, "1")
+    dispatcher.start()
+    try:
+        eventually(lambda: client.http.get("/health").status_code == 200, 20)
+        assert client.call(double, 21) == 42
+    finally:
+        dispatcher.stop()
+
+
+@pytest.mark.parametrize("place", ["api.execute.taken", "api.execute.accepted"])
+def test_killed_while_it_executes_a_retry_with_its_key_is_the_same_task(dispatcher, serve, tmp_path, place) -> None:
+    """kill -9 before or after the dispatcher has accepted; the caller asks another one, and the call runs once."""
+
+    def count(path):
+        with open(path, "a") as file:  # noqa: PTH123
+            return file.write("x")
+
+    first, client = serve(dispatcher.endpoint, STRATA_FAILPOINTS=f"{place}=kill")
+    body = {"function_id": client.register(count), "payload": pack_call(str(tmp_path / "calls"))}
+    key = {"Idempotency-Key": "once"}
+    with pytest.raises(Exception, match=r"disconnected|closed|reset"):
+        client.http.post("/execute_function", json=body, headers=key)
+    assert first.wait() == -signal.SIGKILL
+    _, client = serve(dispatcher.endpoint)
+    told = [client.http.post("/execute_function", json=body, headers=key).json() for _ in range(2)]
+    assert told[0] == told[1]
+    assert client.wait(told[0]["task_id"]) == ("COMPLETED", 1)
+    assert (tmp_path / "calls").read_text() == "x"
+
+
+def test_the_same_key_with_another_payload_is_409(dispatcher, serve) -> None:
+    _, client = serve(dispatcher.endpoint)
+    function_id, key = client.register(double), {"Idempotency-Key": "k"}
+    told = [
+        client.http.post("/execute_function", json={"function_id": function_id, "payload": pack_call(n)}, headers=key)
+        for n in (1, 1, 2)
+    ]
+    assert [one.status_code for one in told] == [201, 201, 409]
+
+
+def test_a_full_queue_is_429_and_says_when_to_come_back(run_dir, serve) -> None:
+    dispatcher = DispatcherProcess(run_dir, "-m", "push", "--queue-tasks", "2").start()
+    try:
+        _, client = serve(dispatcher.endpoint)
+        function_id = client.register(double)
+        body = {"function_id": function_id, "payload": pack_call(1)}
+        told = [client.http.post("/execute_function", json=body) for _ in range(3)]
+        assert [one.status_code for one in told] == [201, 201, 429]
+        assert int(told[2].headers["retry-after"]) >= 1
+    finally:
+        dispatcher.stop()
+
+
+def test_sixty_four_megabytes_go_in_and_out(dispatcher, serve) -> None:
+    def flipped(data):
+        return data[::-1]
+
+    _, client = serve(dispatcher.endpoint)
+    data = bytes(range(256)) * (64 * 1024 * 4)
+    assert client.call(flipped, data) == data[::-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--host", "0.0.0.0"), "STRATA_API_TOKEN"),  # noqa: S104
+        (("--dispatcher", "http://x"), "--dispatcher"),
+        (("--port", "70000"), "--port 70000"),
+        (("--curve-keys", "/nowhere"), "curve keys"),
+    ],
+)
+def test_a_mistake_is_one_line(options, said) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "strata_zmq.coordinator.api", *options], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_with_a_token_it_may_listen_beyond_this_machine(dispatcher, serve) -> None:
+    _, client = serve(dispatcher.endpoint, "--host", "0.0.0.0", STRATA_API_TOKEN="secret")  # noqa: S104, S106
+    assert client.http.get("/health").status_code == 401
+    client.http.headers["Authorization"] = "Bearer secret"
+    assert client.call(double, 21) == 42
