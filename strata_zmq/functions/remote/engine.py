@@ -283,9 +283,9 @@ class RemoteEngine:
         messages = self._talk.due(now)
         for frames in messages:
             self._link.put(frames)
-        if messages:
-            failpoint("client.submit.sent")
         self._link.flush()
+        if messages and self._tasks.unconfirmed:
+            failpoint("client.submit.sent")
 
     def _check_away(self, now: float) -> None:
         if not self._tasks:

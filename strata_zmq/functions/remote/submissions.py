@@ -21,6 +21,7 @@ from strata_zmq.protocol.functions import (
     Answers,
     Cancel,
     Cancelling,
+    Existing,
     NewTask,
     Submit,
     SubmittedReply,
@@ -87,7 +88,8 @@ class Submissions:
         self._items: dict[bytes, Item] = {}
         self._queue: deque[Item] = deque()
         self._followers: dict[bytes, list[Item]] = {}
-        self._unconfirmed = 0
+        self.unconfirmed = 0
+        """Submissions without an answer."""
         self._unconfirmed_bytes = 0
         self._hold_until = 0.0
         self._watches: list[Ticket] = []
@@ -109,8 +111,8 @@ class Submissions:
             return
         while (
             self._queue
-            and self._unconfirmed < _UNCONFIRMED_MAX
-            and (self._unconfirmed_bytes < _UNCONFIRMED_BYTES_MAX or not self._unconfirmed)
+            and self.unconfirmed < _UNCONFIRMED_MAX
+            and (self._unconfirmed_bytes < _UNCONFIRMED_BYTES_MAX or not self.unconfirmed)
         ):
             run = self._next_run()
             for batch in batches(run, _weight, rows_max=_BATCH):
@@ -164,7 +166,7 @@ class Submissions:
         self._queue.clear()
         self._followers.clear()
         self._watches.clear()
-        self._unconfirmed = self._unconfirmed_bytes = 0
+        self.unconfirmed = self._unconfirmed_bytes = 0
         for item in items.values():
             self._let_go(item)
             _decide(item, held=False)
@@ -251,7 +253,7 @@ class Submissions:
         frames: list[Buffer] = []
         message = _submission(batch, frames)
         ticket = self._talk.ask(message, frames, now, tag=batch)
-        self._unconfirmed += 1
+        self.unconfirmed += 1
         self._unconfirmed_bytes += ticket.nbytes
         for item in batch:
             item.ticket = ticket
@@ -271,7 +273,7 @@ class Submissions:
         self._talk.replace(ticket, _submission(left, frames), frames)
 
     def _confirm(self, ticket: Ticket) -> None:
-        self._unconfirmed -= 1
+        self.unconfirmed -= 1
         self._unconfirmed_bytes -= ticket.nbytes
 
     def _submitted(self, ticket: Ticket, message: SubmittedReply, now: float) -> None:
@@ -313,9 +315,7 @@ class Submissions:
             else:
                 self._fail(item, from_wire(refusal.code, refusal.message))
         self._queue.extendleft(reversed(again))
-        for existing in message.existing:
-            if existing.index < len(batch):
-                self._follow(batch[existing.index], existing.task_id, now)
+        self._follow(batch, message.existing, now)
         return aside
 
     def _put_again(self, item: Item, now: float) -> bool:
@@ -330,12 +330,14 @@ class Submissions:
             self._talk.ask(message, frames, now)
         return bool(kept)
 
-    def _follow(self, item: Item, task_id: bytes, now: float) -> None:
-        if item.task_id == task_id or item.task_id not in self._items:
-            return
-        item.followed = task_id
-        self._followers.setdefault(task_id, []).append(item)
-        self._watch([task_id], now)
+    def _follow(self, batch: Sequence[Item], existing: Sequence[Existing], now: float) -> None:
+        """Wait for the ends of tasks that keys stood for already."""
+        for one in existing:
+            item = batch[one.index] if one.index < len(batch) else None
+            if item is not None and item.task_id != one.task_id and item.task_id in self._items:
+                item.followed = one.task_id
+                self._followers.setdefault(one.task_id, []).append(item)
+        self._watch([one.task_id for one in existing], now)
 
     def _unfollow(self, item: Item) -> None:
         """Its own end does not touch the task that others asked for, too."""
@@ -417,8 +419,8 @@ def _outcome(row: TaskRow, frames: Sequence[Buffer], talk: ClientConversation) -
         return Outcome(row.task_id, row.attempt, "failure", None, 0.0, "cancelled", started=False)
     if row.state == "EXPIRED":
         raise ResultExpiredError(
-            f"task {row.task_id.hex()} has ended, and its result was not kept until now: ask earlier, or submit "
-            "it with a longer keep_s"
+            f"task {row.task_id.hex()} has ended, and what it came to was not kept: this client was not heard for"
+            " longer than its lease, or the dispatcher is full of results; keep_s or durability 'commit' keep it"
         )
     if row.state == "UNKNOWN":
         text = (

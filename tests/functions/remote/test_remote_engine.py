@@ -190,6 +190,7 @@ def test_a_key_that_stands_for_a_task_already_gives_that_tasks_result(
     router.answer = answer
     second, third = resolver(), resolver()
     (second_id,) = engine.submit([(call(key="k"), second)])
+    until(lambda: len(router.of(wire.Watch)) == 1)
     (third_id,) = engine.submit([(call(key="k"), third)])
     until(lambda: len(router.of(wire.Watch)) == 2)
     assert engine.cancel(third_id, running=False, timeout_s=5.0)
