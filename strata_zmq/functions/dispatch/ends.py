@@ -16,12 +16,14 @@ from strata_zmq.functions.dispatch.services import Services
 from strata_zmq.functions.dispatch.workers import Worker, Workers
 from strata_zmq.functions.dispatch.world import World, story
 
-__all__ = ["BACKSTOP_S", "Ends"]
+__all__ = ["BACKSTOP_S", "REST_S", "Ends"]
 
 _NEVER = inf
 _FREE: frozenset[Cause] = frozenset({"worker_lost", "killed", "exited", "out_of_memory"})
 """What costs a task nothing that it had not started for."""
 _TRIGGERS: dict[State, Trigger] = {"FAILED": "fail", "CANCELLED": "cancel"}
+REST_S = 0.1
+"""How long a worker gets nothing that has given tasks back unasked."""
 BACKSTOP_S = 1.0
 """How long after `attempt_s` the core ends an attempt itself, whose worker should have done it."""
 
@@ -126,6 +128,9 @@ class Ends:
 
     def returned(self, worker: Worker, attempts: Sequence[Attempt]) -> None:
         """Take unstarted attempts back: they wait before all others again, and have cost nothing."""
+        if worker.recall_until == _NEVER and attempts:
+            # Nobody has asked for them. Given to it again at once, they would be back at once.
+            worker.rests_until = self._world.now + REST_S
         worker.recall_until = _NEVER
         back: list[Task] = []
         for attempt in attempts:

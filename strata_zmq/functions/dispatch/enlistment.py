@@ -40,6 +40,7 @@ class Enlistment:
             source = old.held if old is not None and task_id in old.held else awaited
             task = source.get(task_id)
             if task is None or task.attempt != attempt or task.state in FINAL:
+                self._fence(task_id, attempt)
                 continue
             del source[task_id]
             self._ends.limbo.pop(task_id, None)
@@ -91,6 +92,15 @@ class Enlistment:
     def next_wakeup(self) -> float:
         """Return when somebody may be lost, at the earliest; inf: nobody will be."""
         return min(self._patience_until, self._workers.next_wakeup())
+
+    def _fence(self, task_id: bytes, attempt: int) -> None:
+        """Use no number again under which a worker has a task that was submitted to an earlier life, and again to this.
+
+        Nothing was written down of such a task, and its numbers have begun anew.
+        """
+        task = self._world.tasks.get(task_id)
+        if task is not None and task.attempt < attempt and task.state == "QUEUED" and not task.worker:
+            task.attempt = attempt
 
     def _tell_phase(self, task: Task, phase: Phase) -> None:
         world = self._world

@@ -25,13 +25,20 @@ class Placement:
         self._services = services
         self._ends = ends
         self._stall_at = inf
+        self._rest_at = inf
 
     def place(self) -> None:
         """Hand out what can be handed out."""
+        self._rest_at = inf
         lanes = self._queue.waiting()
         if not lanes:
             return
-        takers = [worker for worker in self._workers.by_session.values() if not worker.retiring]
+        takers: list[Worker] = []
+        for worker in self._workers.by_session.values():
+            if worker.rests_until > self._world.now:
+                self._rest_at = min(self._rest_at, worker.rests_until)
+            elif not worker.retiring:
+                takers.append(worker)
         if not takers:
             return
         for lane in lanes:
@@ -59,19 +66,19 @@ class Placement:
             if not idle or excess <= 0 or worker.stalled:
                 continue
             oldest = next(iter(worker.held.values()))
-            patience = max(world.config.stall_s, 4 * self._services.expected_s(oldest.function))
-            if now - worker.moved_at >= patience:
+            stall_at = worker.moved_at + max(world.config.stall_s, 4 * self._services.expected_s(oldest.function))
+            if now >= stall_at:
                 worker.stalled = True
                 worker.recall_until = now + world.config.lease_s
                 world.effects.recalled[worker.session] = excess
                 at = min(at, worker.recall_until)
             else:
-                at = min(at, worker.moved_at + patience)
+                at = min(at, stall_at)
         self._stall_at = at
 
     def next_wakeup(self) -> float:
-        """Return when a worker may have stalled, at the earliest; inf: none will."""
-        return self._stall_at
+        """Return when a worker may have stalled, or have rested, at the earliest; inf: none will."""
+        return min(self._stall_at, self._rest_at)
 
     def credit(self, worker: Worker, function: bytes) -> int:
         """Return how many tasks of a function a worker may hold in all."""

@@ -206,7 +206,7 @@ class Results:
         if world.result_bytes > config.results_bytes_max:
             self._shed(world.result_bytes - config.results_bytes_max)
         if now >= self._unseen_at:
-            self._drop_unseen(now - config.unseen_s)
+            self._drop_unseen()
         tombstones = self._tombstones
         while tombstones and (tombstones[0][0] <= now or len(tombstones) > config.tombstones_max):
             del world.tasks[tombstones.popleft()[1].task_id]
@@ -260,12 +260,13 @@ class Results:
             self.forget(task)
         self._world.note(f"{len(first)} results are no longer kept: together they were above results_bytes_max")
 
-    def _drop_unseen(self, before: float) -> None:
+    def _drop_unseen(self) -> None:
         old: list[Task] = []
         self._unseen_at = inf
         for task in self._ended.values():
-            if task.ended_at > before:
-                self._unseen_at = task.ended_at + self._world.config.unseen_s
+            at = task.ended_at + self._world.config.unseen_s
+            if at > self._world.now:
+                self._unseen_at = at
                 break
             if task.limits.keep_s == 0:
                 old.append(task)

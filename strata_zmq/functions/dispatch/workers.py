@@ -33,6 +33,7 @@ class Worker:
         "nbytes",
         "python",
         "recall_until",
+        "rests_until",
         "retiring",
         "session",
         "slots",
@@ -66,6 +67,8 @@ class Worker:
         """Its prefetched tasks were asked back, and nothing has ended at it since: it gets none beyond its slots."""
         self.recall_until = inf
         """When a recall has to be answered; inf: none is open."""
+        self.rests_until = -inf
+        """It has refused tasks: until then it gets none."""
         self.moved_at = now
         self.expires_at = now + lease_s
 
