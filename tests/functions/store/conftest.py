@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
 import pytest
+from functionkit.processes import DispatcherProcess
 from recordkit.places import Place
 from recordkit.redis_server import NO_REDIS, RedisServer, redis_program
 
@@ -53,3 +55,36 @@ def fresh_place(
 @pytest.fixture
 def place(fresh_place: Callable[[], Place]) -> Place:
     return fresh_place()
+
+
+@pytest.fixture
+def ending() -> Iterator[ExitStack]:
+    """What is pushed here is ended with the test, last first."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose name is short enough for a Unix socket's path."""
+    made = tmp_path_factory.mktemp("d")
+    made.chmod(0o700)
+    return made
+
+
+@pytest.fixture
+def start(ending: ExitStack, folder: Path) -> Callable[..., DispatcherProcess]:
+    """Start a dispatcher on a store; it loses who is silent for two seconds."""
+
+    def starter(url: str, *options: str, env: dict[str, str] | None = None) -> DispatcherProcess:
+        made = DispatcherProcess(folder, "--store", url, "--lease", "2", *options)
+        ending.callback(made.stop)
+        return made.start(env)
+
+    return starter
+
+
+@pytest.fixture
+def dispatcher(start: Callable[..., DispatcherProcess], place: Place) -> DispatcherProcess:
+    """A dispatcher on each kind of store."""
+    return start(place.url)
