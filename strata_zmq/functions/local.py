@@ -56,8 +56,12 @@ _FOR_EVER_S = 1e9
 """The pool lives in this process: it has no lease that could run out."""
 _NAP_MAX_S = 3600.0
 """poll takes no more than 24 days."""
-_FORGET = 256
-"""So many results may be held by the core before it is told that they have arrived."""
+_LAST_WORDS_S = 1.0
+"""How long children may still take once it is known that they fail."""
+_FORGET_BYTES = 256 * 1024
+"""So much of results that have arrived may wait for the core's next step to be forgotten."""
+_RESULT_BYTES = 256
+"""What a result costs beside its body."""
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +109,10 @@ class LocalEngine:
         self._live: dict[bytes, Resolver] = {}
         self._followers: dict[bytes, list[Resolver]] = {}
         self._parts: dict[bytes, SharedParts] = {}
+        # What the core is told with its next step.
+        self._started: list[Attempt] = []
         self._seen: list[bytes] = []
+        self._seen_bytes = 0
         self._cancelled: list[bytes] = []
         # Held while the thread is started or told to end, and while a call is added: none is added to an ended engine.
         self._gate = threading.RLock()
@@ -241,23 +248,25 @@ class LocalEngine:
         poller.register(self._bell, select.POLLIN)
         poller.register(self._pool.fileno(), select.POLLIN)
         turn = PoolTurn()
-        idle = False
         while True:
             broken = turn.broken
-            turn = self._advance(turn, idle)
+            turn = self._advance(turn)
             if broken or turn.broken:
+                # Those who ended it may still be saying why; whoever waits for a result learns of it when they have.
+                self._pool.close(timeout_s=_LAST_WORDS_S)
                 self._break(f"children cannot be started: {broken or turn.broken}")
                 return
-            if turn.outcomes or turn.started or self._asked():
-                idle = False
-            elif not idle and self._seen:
-                idle = True
-            elif self._ended():
+            if turn.outcomes or self._asked():
+                continue
+            if self._closing and self._ended():
                 return
-            else:
-                idle = False
-                self._sleep(poller)
-                turn = self._pool.turn(time.monotonic(), self._about_to_start)
+            if self._sleep(poller):
+                turn = self._pool_turn(time.monotonic())
+
+    def _pool_turn(self, now: float) -> PoolTurn:
+        turn = self._pool.turn(now, self._about_to_start)
+        self._started += turn.started
+        return turn
 
     def _asked(self) -> bool:
         """Say whether a caller waits for this thread to do something."""
@@ -267,19 +276,19 @@ class LocalEngine:
         with self._gate:
             return self._closing and not self._live
 
-    def _advance(self, turn: PoolTurn, idle: bool) -> PoolTurn:
+    def _advance(self, turn: PoolTurn) -> PoolTurn:
         """Tell the core what happened, hand out what it assigned, and only then wake those who wait for results.
 
-        When there is time (`idle`), the core may forget the results that have arrived.
+        What can wait for the next step does: which calls have started, unless there are deadlines to keep, and which
+        results have arrived, unless they are many or large.
         """
         now = time.monotonic()
-        self._answer_withdrawals()
+        if self._withdrawals:
+            self._answer_withdrawals()
         submitted = [self._incoming.popleft() for _ in range(len(self._incoming))]
         while self._kept:
             self._pool.keep(*self._kept.popleft())
         events: list[Event] = []
-        if turn.started:
-            events.append(Started(_SESSION, turn.started))
         if turn.outcomes:
             events.append(Finished(_SESSION, turn.outcomes))
         if submitted:
@@ -290,13 +299,23 @@ class LocalEngine:
         if self._cancelled:
             events.append(CancelAsked(_CLIENT, 0, self._cancelled, False))
             self._cancelled = []
-        if self._seen and (idle or len(self._seen) >= _FORGET):
+        if not events and self._seen_bytes < _FORGET_BYTES and not (self._started and self._deadlines()):
+            due = self._core.next_wakeup()
+            if due is None or due > now:
+                return PoolTurn()
+        if self._started:
+            events.insert(0, Started(_SESSION, self._started))
+            self._started = []
+        if self._seen:
             events.append(ResultsSeen(_CLIENT, self._seen))
             self._seen = []
-        due = self._core.next_wakeup()
-        if not events and (due is None or due > now):
-            return PoolTurn()
+            self._seen_bytes = 0
         return self._perform(self._core.step(events, now), submitted, now)
+
+    def _deadlines(self) -> bool:
+        """Say whether the core has to be told of starts in time: it may be about to end a call that waits too long."""
+        due = self._core.next_wakeup()
+        return due is not None and due - time.monotonic() < _NAP_MAX_S
 
     def _perform(self, effects: Effects, submitted: Sequence[Task], now: float) -> PoolTurn:
         for attempts in effects.stopped.values():
@@ -307,7 +326,7 @@ class LocalEngine:
         if assigned:
             self._pool.offer(assigned, now)
         if assigned or effects.stopped:
-            turn = self._pool.turn(now, self._about_to_start)
+            turn = self._pool_turn(now)
         for verdict in effects.verdicts:
             if isinstance(verdict, Verdicts):
                 self._tell(verdict, submitted)
@@ -330,6 +349,8 @@ class LocalEngine:
                     resolver.resolve(outcome)
                 for follower in self._followers.pop(task_id, ()) if self._followers else ():
                     follower.resolve(outcome)
+                body = outcome.body
+                self._seen_bytes += _RESULT_BYTES + (len(body) if type(body) is bytes else _FORGET_BYTES)
             self._seen.append(task_id)
 
     def _tell(self, verdict: Verdicts, submitted: Sequence[Task]) -> None:
@@ -389,21 +410,24 @@ class LocalEngine:
         del self._live[task_id]
         return True
 
-    def _sleep(self, poller: select.poll) -> None:
-        """Wait for a caller, a child or the clock."""
+    def _sleep(self, poller: select.poll) -> bool:
+        """Wait for a caller, a child or the clock; True if the pool may have something to say."""
+        self._asleep = True
+        if self._asked() or (self._closing and not self._live):  # by somebody who saw this thread awake
+            self._asleep = False
+            return False
         due = min(
             (moment for moment in (self._core.next_wakeup(), self._pool.next_wakeup()) if moment is not None),
             default=None,
         )
-        self._asleep = True
-        if self._asked() or (self._closing and not self._live):
-            self._asleep = False
-            return
         timeout_ms = None if due is None else min(max(0.0, due - time.monotonic()), _NAP_MAX_S) * 1000
-        for descriptor, _ in poller.poll(timeout_ms):
+        ready = poller.poll(timeout_ms)
+        self._asleep = False
+        for descriptor, _ in ready:
             if descriptor == self._bell:
                 os.eventfd_read(self._bell)
-        self._asleep = False
+                return len(ready) > 1
+        return True
 
     def _break(self, why: str) -> None:
         """Fail what is left: nothing can run any more."""
