@@ -246,7 +246,7 @@ class Fleet:
             first = self._ending[0]
             if first.child is not None and first.kill_at == float("inf"):
                 first.kill_at = time.monotonic() + first.grace_s
-                first.child.signal(signal.SIGTERM)
+                first.child.ask(signal.SIGTERM)  # the functions that run are its own matter
 
     def _kill_overdue(self) -> None:
         now = time.monotonic()

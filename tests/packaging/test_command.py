@@ -11,24 +11,41 @@ import pytest
 import strata_zmq
 
 STRATA = Path(sys.executable).parent / "strata"
+ROOT = Path(__file__).parents[2]
 
 
 def strata(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([STRATA, *arguments], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", ["coordinator", "worker", "writer", "run", "checkpoints"])
+@pytest.mark.parametrize("command", ["coordinator", "worker", "writer", "run", "checkpoints", "functions"])
 def test_the_help_names_every_process_a_user_may_start(command: str) -> None:
     shown = strata("--help")
     assert shown.returncode == 0
     assert command in shown.stdout
 
 
-@pytest.mark.parametrize("command", ["coordinator", "worker", "writer", "run", "checkpoints"])
+@pytest.mark.parametrize("command", ["coordinator", "worker", "writer", "run", "checkpoints", "functions"])
 def test_every_subcommand_explains_itself(command: str) -> None:
     shown = strata(command, "--help")
     assert shown.returncode == 0, shown.stderr
     assert "--" in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["up", "dispatcher", "api", "pull-worker", "push-worker"])
+def test_the_parts_of_a_function_service_explain_themselves(command: str) -> None:
+    assert command in strata("functions", "--help").stdout
+    shown = strata("functions", command, "--help")
+    assert shown.returncode == 0, shown.stderr
+    assert "--" in shown.stdout
+
+
+@pytest.mark.parametrize("name", ["task_dispatcher", "pull_worker", "push_worker"])
+def test_the_published_names_are_scripts(name: str) -> None:
+    """They start from a checkout, whatever folder one is in, and know their own options."""
+    shown = subprocess.run([ROOT / "scripts" / name, "--help"], capture_output=True, text=True, cwd="/")
+    assert shown.returncode == 0, shown.stderr
+    assert "--ready-fd" in shown.stdout or "Run functions for a dispatcher" in shown.stdout
 
 
 def test_the_version_is_the_librarys() -> None:

@@ -152,6 +152,14 @@ class Child:
         except ProcessLookupError:
             pass  # nobody is left in the group; the pidfd tells
 
+    def ask(self, signum: signal.Signals) -> None:
+        """Signal the leader alone, which ends its own children in its own order."""
+        try:
+            os.kill(self.pid, signum)
+            os.kill(self.pid, signal.SIGCONT)
+        except ProcessLookupError:
+            pass  # it has ended; the pidfd tells
+
     def reap(self) -> int:
         """Once `pidfd` is readable: end what the process left in its group, return its code (negative: a signal)."""
         self.signal(signal.SIGKILL)
