@@ -135,7 +135,7 @@ def _long(line: bytes) -> None:
 
 
 def _plain(line: bytes) -> None:
-    codecs.escape_decode(line)[0].decode("ascii")  # type: ignore[attr-defined]
+    codecs.escape_decode(line)[0].decode("ascii")
 
 
 def _quoted(line: bytes) -> None:
