@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 
+from strata_zmq.domain.service import credit
 from strata_zmq.domain.task import Task
 from strata_zmq.errors import UnavailableError
 from strata_zmq.functions.dispatch.events import (
@@ -14,6 +15,7 @@ from strata_zmq.functions.dispatch.events import (
     Finished,
     Returned,
     Started,
+    Wanted,
     WorkerAlive,
     WorkerEnlisted,
 )
@@ -25,13 +27,20 @@ from .config import DispatcherConfig
 
 __all__ = ["LocalPool"]
 
+_AHEAD = 8
+"""Most short calls that are ready for a child beside the one that it runs: a dispatcher that dies takes them along."""
+
 
 class LocalPool:
     """A pool of children under one session of the core that never ends."""
 
-    def __init__(self, config: DispatcherConfig, session: int, blobs: Blobs) -> None:
+    def __init__(self, config: DispatcherConfig, session: int, incarnation: str, blobs: Blobs) -> None:
         self.session = session
         self._blobs = blobs
+        # A name of this life: what an earlier one had assigned to its children ended with them.
+        self._name = f"local:{incarnation}"
+        self._held = 0
+        self._function = b""
         self._config = config
         self._pool = ChildPool(
             PoolOptions(
@@ -40,7 +49,7 @@ class LocalPool:
                 memory_bytes=config.memory_bytes,
                 gpus=config.gpus,
                 grow="all",
-                worker_name="local",
+                worker_name=self._name,
                 packets_ahead=1,
             )
         )
@@ -53,7 +62,7 @@ class LocalPool:
         config = self._config
         labels = {"gpu": len(config.gpus)} if config.gpus else {}
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return WorkerEnlisted(self.session, "local", config.workers, "push", labels, python)
+        return WorkerEnlisted(self.session, self._name, config.workers, "pull", labels, python)
 
     def fileno(self) -> int:
         """Return what is readable when `turn` has something to do."""
@@ -70,11 +79,15 @@ class LocalPool:
     def assign(self, tasks: Sequence[Task], now: float) -> None:
         """Take tasks to run."""
         self._pool.offer(tasks, now)
+        self._held += len(tasks)
+        self._function = tasks[-1].function
         self.offered = True
 
     def recall(self, count: int) -> Returned:
         """Give unstarted tasks back."""
-        return Returned(self.session, self._pool.withdraw(count))
+        returned = self._pool.withdraw(count)
+        self._held -= len(returned)
+        return Returned(self.session, returned)
 
     def stop(self, attempts: Sequence[Attempt]) -> None:
         """Drop attempts that wait, and kill those that run."""
@@ -89,11 +102,16 @@ class LocalPool:
         if turn.started:
             add(Started(self.session, turn.started))
         if turn.outcomes:
+            self._held -= len(turn.outcomes)
             add(Finished(self.session, turn.outcomes))
         if turn.lacking:
             self._bring(turn.lacking)
         if turn.broken:
             raise UnavailableError(f"the children of mode 'local' cannot be started: {turn.broken}")
+        children = self._config.workers
+        depth = min(credit(children, self._pool.service(self._function)), (1 + _AHEAD) * children)
+        if turn.outcomes or not self._held:
+            add(Wanted(self.session, max(0, depth - self._held)))
 
     def close(self) -> None:
         """End the children."""

@@ -112,7 +112,7 @@ class Dispatcher:
         if config.mode == "local":
             from .local_pool import LocalPool
 
-            self._local = LocalPool(config, self._sessions.new_number(), self._blobs)
+            self._local = LocalPool(config, self._sessions.new_number(), self.incarnation, self._blobs)
         log.info(
             "serving in mode %s on %s, store %s: %d tasks and %d functions were kept",
             *(config.mode, self.endpoint, config.store, len(recovered.tasks), len(recovered.functions)),
