@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -71,7 +71,16 @@ class _StrictSkips:
         if report.skipped:
             self.skipped.append(report.nodeid)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        # What is skipped while it is being collected is known only to the process that collects.
+        found = getattr(node, "workeroutput", {}).get("skipped", [])
+        self.skipped += [nodeid for nodeid in found if nodeid not in self.skipped]
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["skipped"] = self.skipped
+            return
         if self.skipped and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
