@@ -184,26 +184,33 @@ class Child:
         call.child = None
 
     def steal(self) -> list[PoolCall]:
-        """Take back every call that the child has not read, in order; what it has read stays with it."""
-        first = self._n + 1
+        """Take back every call that the child has not read, in order; what it has read stays with it.
+
+        The child may read on meanwhile, so that what is taken need not be the end of what it had. Calls that it has read
+        without the value that was sent for them are `deprived`: they cannot be loaded there.
+        """
+        stolen: set[int] = set()
+        lost: set[bytes] = set()
         for packet in self._unread():
             order = packets.decode_order(packet)
             if isinstance(order, list):
-                first = min(first, order[0].n)
+                stolen.update(call.n for call in order)
             elif isinstance(order, packets.Keep):
-                self.known.discard(order.digest)
+                lost.add(order.digest)
             else:
                 self._forgotten += order.digests
-        stolen: list[PoolCall] = []
-        while self.calls and self.calls[-1].n >= first:
-            call = self.calls.pop()
-            call.child = None
-            stolen.append(call)
-        while self.bounds and self.bounds[-1] >= first:
-            self.bounds.pop()
-        self.left += len(stolen)
-        stolen.reverse()
-        return stolen
+        self.known -= lost
+        taken = [call for call in self.calls if call.n in stolen]
+        if taken:
+            self.calls = deque(call for call in self.calls if call.n not in stolen)
+            self.bounds = deque(n for n in self.bounds if n not in stolen)
+            self.left += len(taken)
+            for call in taken:
+                call.child = None
+        if lost:
+            for call in self.calls:
+                call.deprived = call.deprived or call.function in lost or not lost.isdisjoint(call.refs)
+        return taken
 
     def _unread(self) -> list[bytes]:
         unread: list[bytes] = []

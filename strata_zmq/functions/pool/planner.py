@@ -34,13 +34,14 @@ class PoolCall:
 
     `child` is who has it as its call number `n` (None: it waits). `told`: its start has been announced. `gone`: it has
     left its queue out of order. `parked`: the digest that it waits for. `stop_cause`: why it is to be ended. `strikes`
-    counts children that died with it at hand and nobody to blame. `segment` is shared memory that the pool made for its
-    body.
+    counts children that died with it at hand and nobody to blame. `deprived`: its child cannot load it, because a value
+    that it needs was taken back. `segment` is shared memory that the pool made for its body.
     """
 
     __slots__ = (
         "body",
         "child",
+        "deprived",
         "function",
         "gone",
         "key",
@@ -68,6 +69,7 @@ class PoolCall:
         self.child: Child | None = None
         self.n = 0
         self.parked = b""
+        self.deprived = False
         self.told = False
         self.gone = False
         self.stop_cause: Cause = ""

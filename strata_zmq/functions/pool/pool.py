@@ -42,9 +42,9 @@ _STUCK_S = 0.005
 _EXIT_CODE_S = 0.25
 """How long the fork server may take to tell how a child ended."""
 _LEAVE_S = 5.0
-_STRIKES_MAX = 3
-"""So many children may die between calls with the same call next; after that it is blamed."""
-_FAILED_STARTS_MAX = 3
+_STRIKES_MAX = 5
+"""A call is blamed after so many children that died, in no call, with it next: it, or what it refers to, kills them."""
+_FAILED_STARTS_MAX = 8
 
 
 class ChildPool:
@@ -89,8 +89,6 @@ class ChildPool:
             now = time.monotonic()
             while not self._roster.full:
                 self._roster.start(0, now)
-
-    # ---- what calls need ---------------------------------------------------------------------------------------------
 
     def keep(self, digest: bytes, payload: Payload | SharedParts) -> None:
         """Keep a packed callable or value for the calls that name it, also those that wait for it; again is nothing."""
@@ -220,7 +218,7 @@ class ChildPool:
 
     def next_wakeup(self) -> float | None:
         """Return the monotonic time at which `turn` has something to do though `fileno` is silent; None: never."""
-        times = [child.since + self._patience(child) for child in self._roster.children if self._may_stick(child)]
+        times = [child.since + self._patience(child) for child in self._roster.children if len(child.calls) > 1]
         times += [child.ended_at + _EXIT_CODE_S for child in self._dying]
         times += [child.retired_at + _LEAVE_S for child in self._roster.leaving]
         times += [when for when in (self._warden.next_wakeup(), self._parking.next_wakeup()) if when is not None]
@@ -311,6 +309,11 @@ class ChildPool:
         body = packets.result_payload(result, descriptors)
         report = from_child(packets.result_report(result, descriptors), self._options.worker_name, child.pid)
         child.done(call)
+        if call.deprived:
+            call.deprived = False
+            if result.cause == "unloadable_call":
+                self._queue_first([call])
+                return
         task_id, attempt = call.key
         service_s = result.service_ns / 1e9
         self._outcomes.append(Outcome(task_id, attempt, result.kind, body, service_s, result.cause, report))
@@ -364,10 +367,6 @@ class ChildPool:
         call.strikes += child.ready
         return call.strikes >= _STRIKES_MAX
 
-    @staticmethod
-    def _may_stick(child: Child) -> bool:
-        return len(child.calls) > 1 and not child.stuck
-
     def _patience(self, child: Child) -> float:
         service = self._planner.service(child.calls[0].function)
         return _STUCK_S + (4 * service.expected_s if service is not None else 0.0)
@@ -378,7 +377,7 @@ class ChildPool:
             if not child.ready:
                 if child.calls and not self._planner.waiting and any(other.ready for other in self._roster.idle()):
                     self._queue_first(child.steal())
-            elif self._may_stick(child) and now >= child.since + self._patience(child):
+            elif len(child.calls) > 1 and now >= child.since + self._patience(child):
                 self._take_unsent(child, now)
                 child.stuck, child.since = True, now
                 self._queue_first(child.steal())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -12,9 +15,13 @@ import numpy as np
 
 __all__ = [
     "add",
+    "allocate",
+    "allocate_unlimited",
     "append",
     "environment",
+    "fault",
     "hang_until",
+    "hold_the_interpreter",
     "kill_me",
     "leave",
     "mean",
@@ -82,6 +89,29 @@ def say_and_die(text: str) -> None:
     """Print, and be killed."""
     print(text, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fault() -> None:
+    """Read from address 0."""
+    ctypes.string_at(0)
+
+
+def hold_the_interpreter() -> int:
+    """Compute for hours in one instruction of the interpreter, which no signal handler of Python's interrupts."""
+    return sum(itertools.repeat(1, 10**13))
+
+
+def allocate(nbytes: int) -> int:
+    """Use memory."""
+    return len(bytearray(nbytes))
+
+
+def allocate_unlimited(nbytes: int, path: str) -> None:
+    """Lift the process's own limit, use memory, and wait for a file."""
+    resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    kept = np.ones(nbytes, np.uint8)
+    hang_until(path)
+    del kept
 
 
 def mean(array: Any) -> float:
