@@ -143,6 +143,14 @@ class Child:
         if ready_fd is not None:
             os.set_blocking(ready_fd, False)
 
+    def ask(self, signum: signal.Signals) -> None:
+        """Signal the leader alone, which ends its own children in its own order."""
+        try:
+            os.kill(self.pid, signum)
+            os.kill(self.pid, signal.SIGCONT)
+        except ProcessLookupError:
+            pass  # it has ended; the pidfd tells
+
     def signal(self, signum: signal.Signals) -> None:
         """Signal the whole process group; the leader is not reaped yet, so that its number cannot be a stranger's."""
         try:
@@ -151,14 +159,6 @@ class Child:
                 os.killpg(self.pid, signal.SIGCONT)
         except ProcessLookupError:
             pass  # nobody is left in the group; the pidfd tells
-
-    def ask(self, signum: signal.Signals) -> None:
-        """Signal the leader alone, which ends its own children in its own order."""
-        try:
-            os.kill(self.pid, signum)
-            os.kill(self.pid, signal.SIGCONT)
-        except ProcessLookupError:
-            pass  # it has ended; the pidfd tells
 
     def reap(self) -> int:
         """Once `pidfd` is readable: end what the process left in its group, return its code (negative: a signal)."""
