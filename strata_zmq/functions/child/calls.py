@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
 from dataclasses import replace
 from time import monotonic_ns
 from typing import Any, NamedTuple
@@ -41,6 +44,8 @@ class Caller:
         self._outbox = outbox
         self._output = output
         self._limit = limit
+        self._forked = False
+        os.register_at_fork(after_in_child=self._in_forked_process)
 
     def perform(self, call: Call, descriptors: list[int]) -> int:
         """Perform one call, put what came of it into the outbox, and return when its function ended (monotonic ns).
@@ -86,11 +91,19 @@ class Caller:
         self._box.running(n, monotonic_ns())
         try:
             value = fn(*args, **kwargs)
+            if self._forked:
+                os._exit(0)
             self._box.packing(n)
         except BaseException as error:  # noqa: BLE001 - as in the stock pool, SystemExit and KeyboardInterrupt included
+            if self._forked:
+                _end_forked(error)
             self._box.packing(n)
             return self._raised(call, error, monotonic_ns())
         return self._returned(call, value, monotonic_ns())
+
+    def _in_forked_process(self) -> None:
+        """A function has forked this process: the new one may run the function to its end, but the call is not its."""
+        self._forked = True
 
     def _returned(self, call: Call, value: object, ended_ns: int) -> _Ending:
         try:
@@ -118,7 +131,10 @@ class Caller:
     def _failed(self, cause: Cause, error: BaseException, ended_ns: int, prefix: str) -> _Ending:
         """Return a failure; under a memory limit a MemoryError is always its doing."""
         if isinstance(error, MemoryError) and self._limit.nbytes:
-            cause, prefix = "out_of_memory", f"it needed more than its {self._limit.nbytes} bytes: MemoryError "
+            cause, prefix = (
+                "out_of_memory",
+                f"it needed more memory than its {self._limit.nbytes} bytes, raise memory_bytes: MemoryError ",
+            )
             self._limit.lift()
         return _Ending("failure", cause, None, describe(error, prefix), ended_ns)
 
@@ -142,6 +158,15 @@ def _loaded(call: Call, mapping: Mapping | None) -> tuple[Any, Any, Any]:
         args, kwargs = content
         fn = VALUES.get(call.function, dill=call.dill)
     return fn, args, kwargs
+
+
+def _end_forked(error: BaseException) -> None:
+    """End a process that a function has forked and that came out of it by an exception, as a program would end."""
+    if isinstance(error, SystemExit):
+        os._exit(error.code if isinstance(error.code, int) else error.code is not None)
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _too_large(error: TooLargeError, ended_ns: int) -> _Ending:

@@ -5,12 +5,14 @@ It never decides what runs where. Everything here that unpickles runs code of wh
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import gc
 import logging
 import os
 import signal
 import socket
+import sys
 import types
 from time import monotonic_ns
 
@@ -44,24 +46,28 @@ def main(sock: int, box: int, lifeline_end: int, settings: ChildSettings) -> Non
     output = Output(black_box, settings.output_bytes_max)
     output.install()
     limit = MemoryLimit(settings.memory_bytes)
-    with socket.socket(fileno=sock) as connection:
-        if settings.initializer is not None:
-            try:
-                settings.initializer(*settings.initargs)
-            except BaseException as error:  # as the stock pool does
-                _logger.critical("Exception in initializer:", exc_info=True)
-                output.flush()
-                report = describe(error)
-                send(connection, encode_broken(f"{report.type_name}: {report.text}"), flags=0)
-                return
-        gc.freeze()  # what is there stays: no collection need look at it again
-        outbox = Outbox(connection, black_box)
-        caller = Caller(black_box, outbox, output, limit)
+    connection = socket.socket(fileno=sock)
+    if settings.initializer is not None:
         try:
-            send(connection, encode_ready(os.getpid()), flags=0)
-            _serve(connection, caller, outbox, output)
-        except (BrokenPipeError, ConnectionResetError):
-            output.flush()  # the pool is closed; nobody waits for what is left
+            settings.initializer(*settings.initargs)
+        except BaseException as error:  # as the stock pool does
+            _logger.critical("Exception in initializer:", exc_info=True)
+            output.flush()
+            report = describe(error)
+            send(connection, encode_broken(f"{report.type_name}: {report.text}"), flags=0)
+            return
+    gc.freeze()  # what is there stays: no collection need look at it again
+    outbox = Outbox(connection, black_box)
+    caller = Caller(black_box, outbox, output, limit)
+    try:
+        send(connection, encode_ready(os.getpid()), flags=0)
+        _serve(connection, caller, outbox, output)
+    except ConnectionError:
+        output.flush()  # the pool is closed; nobody waits for what is left
+    except OSError as error:
+        if error.errno not in (errno.EBADF, errno.ENOTSOCK):
+            raise
+        sys.exit(1)  # a function has closed the socket; what was finished is in the black box
 
 
 def _serve(connection: socket.socket, caller: Caller, outbox: Outbox, output: Output) -> None:

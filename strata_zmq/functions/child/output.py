@@ -6,6 +6,7 @@ parent's goes, and so does what was written to `sys.__stdout__`.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from collections.abc import Callable, Iterable
@@ -51,7 +52,8 @@ class Stream(io.TextIOBase):
         """Pass on what is buffered."""
         if self.dirty and self._first is not None:
             self.dirty = False
-            self._first.flush()
+            with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads: not the function's fault
+                self._first.flush()
 
     def catch(self) -> None:
         """Keep what is printed from now on instead of passing it on."""
@@ -140,7 +142,8 @@ class Output:
         sys.stdout, sys.stderr = self._out, self._err
 
     def catch(self) -> None:
-        """Keep what both are given from now on."""
+        """Keep what both are given from now on; they are put in place again, should a function have replaced them."""
+        self.install()
         self._out.catch()
         self._err.catch()
 

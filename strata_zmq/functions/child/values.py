@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-from strata_zmq.errors import MissingPayloadError
+from strata_zmq.errors import MissingPayloadError, ProtocolError
 from strata_zmq.functions.child.mapping import Mapping
 from strata_zmq.functions.pool.packets import Keep
 
@@ -30,14 +30,17 @@ class Values:
     """
 
     def __init__(self) -> None:
-        self._packed: dict[bytes, tuple[bytes | memoryview, list[memoryview]]] = {}
+        self._packed: dict[bytes, tuple[bytes | memoryview, list[memoryview]] | Exception] = {}
         self.loaded: dict[bytes, Any] = {}
 
     def keep(self, keep: Keep, descriptors: list[int]) -> None:
         """Keep a packed callable or value; its descriptors may be closed afterwards."""
         mapping = Mapping(descriptors, writable=False)
-        self._packed[keep.digest] = mapping.part(keep.body), [mapping.view(place) for place in keep.buffers]
         self.loaded.pop(keep.digest, None)
+        try:
+            self._packed[keep.digest] = mapping.part(keep.body), [mapping.view(place) for place in keep.buffers]
+        except (OSError, ProtocolError) as error:  # for the calls that need it
+            self._packed[keep.digest] = error
 
     def forget(self, digests: list[bytes]) -> None:
         """Let go what these digests name."""
@@ -56,6 +59,8 @@ class Values:
             raise MissingPayloadError(
                 f"the callable or value {digest.hex()} was not sent to this process: put it again"
             )
+        if isinstance(packed, Exception):
+            raise packed
         value = self.loaded[digest] = load(*packed, dill=dill)
         del self._packed[digest]
         return value
