@@ -95,7 +95,7 @@ class Core:
         """Take a batch of events at `now` (seconds of any clock that never goes back) and return what follows.
 
         First comes what is due by then, then the events in their order, then the leases that have run out (a word in
-        this batch renews one), then waiting tasks are handed out.
+        this batch renews one) and recalls that are not answered, then waiting tasks are handed out.
         """
         world = self._world
         effects = world.begin(now)
@@ -122,6 +122,7 @@ class Core:
             worker.expires_at = lease_end
             from_workers[kind](worker, event)
         self._enlistment.expire()
+        self._placement.take_back()
         self._placement.place()
         self._placement.watch_stalls()
         return effects

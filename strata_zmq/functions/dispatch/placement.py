@@ -48,6 +48,17 @@ class Placement:
             if lane.tasks and not lane.labels:
                 self._deal(lane, takers, ahead=True)
 
+    def take_back(self) -> None:
+        """Take their unstarted tasks from workers that do not answer a recall."""
+        now = self._world.now
+        if now < self._stall_at:
+            return
+        for worker in self._workers.by_session.values():
+            if worker.recall_until <= now:
+                worker.recall_until = inf
+                self._world.note(f"worker {worker.worker_id} does not answer a recall: what it has not begun is taken")
+                self._ends.withdraw(worker)
+
     def watch_stalls(self) -> None:
         """Ask prefetched tasks back from workers at which nothing ends, while others have nothing to do."""
         world, workers = self._world, self._workers.by_session
@@ -57,10 +68,6 @@ class Placement:
         if len(workers) > 1:
             idle = any(_idle(worker) for worker in workers.values())
         for worker in workers.values():
-            if worker.recall_until <= now:
-                worker.recall_until = inf
-                world.note(f"worker {worker.worker_id} does not answer a recall: its unstarted tasks go elsewhere")
-                self._ends.withdraw(worker)
             at = min(at, worker.recall_until)
             excess = min(len(worker.held) - worker.started, len(worker.held) + len(worker.ghosts) - worker.slots)
             if not idle or excess <= 0 or worker.stalled:

@@ -63,18 +63,21 @@ class Queue:
         return lane
 
     def waiting(self) -> list[Lane]:
-        """Return the lanes in which a task waits, that of the oldest one first; empty ones are dropped."""
+        """Return the lanes in which a task waits, that of the oldest one first; empty ones are dropped.
+
+        Of two that are equally old the one with a need is first: it fits in fewer places.
+        """
         if len(self._lanes) == 1:
             return [self._plain] if self._plain.head() is not None else []
-        found: list[tuple[float, Lane]] = []
+        found: list[tuple[float, bool, Lane]] = []
         for lane in list(self._lanes.values()):
             head = lane.head()
             if head is not None:
-                found.append((head.submitted_at, lane))
+                found.append((head.submitted_at, lane is self._plain, lane))
             elif lane is not self._plain:
                 del self._lanes[lane.need]
-        found.sort(key=lambda pair: pair[0])
-        return [lane for _, lane in found]
+        found.sort(key=lambda entry: entry[:2])
+        return [lane for _, _, lane in found]
 
     def back(self, task: Task) -> None:
         """Let a task wait behind all others."""

@@ -102,6 +102,7 @@ class Watch:
         if self.sim.counts["steps"] % _STATE_EVERY == 0:
             self._holding()
             self._adding_up()
+        self._busy(now)
         self._waking(events, effects, now)
 
     def _accepting(self, events: Sequence[said.Event], effects: Effects) -> None:
@@ -216,6 +217,22 @@ class Watch:
         self.expect(limits.python in ("", post.python), "a task goes to a worker that can load it")
         for name, count in limits.labels.items():
             self.expect(post.used[name] + count <= post.labels.get(name, 0), f"label {name} is not exceeded")
+
+    def _busy(self, now: float) -> None:
+        """No task waits while a worker has a free slot for it."""
+        workers = self._core._workers.by_session
+        bytes_max = self.sim.config.worker_bytes_max
+        for lane in self._core._queue.waiting():
+            head = lane.tasks[0]
+            for session, post in self._books.posts.items():
+                places = len(post.attempts)
+                free = not post.retiring and places < post.slots and (post.mode == "push" or post.want > 0)
+                fits = head.limits.python in ("", post.python) and all(
+                    post.used[name] + count <= post.labels.get(name, 0) for name, count in lane.labels
+                )
+                light = not places or post.nbytes + head.nbytes <= bytes_max
+                rests = workers[session].rests_until > now
+                self.expect(not (free and fits and light) or rests, "no task waits while a worker is free for it")
 
     def _recording(self, effects: Effects) -> None:
         given = {(task.task_id, task.attempt) for tasks in effects.assigned.values() for task in tasks}
