@@ -186,8 +186,8 @@ class Child:
     def steal(self) -> list[PoolCall]:
         """Take back every call that the child has not read, in order; what it has read stays with it.
 
-        The child may read on meanwhile, so that what is taken need not be the end of what it had. Calls that it has read
-        without the value that was sent for them are `deprived`: they cannot be loaded there.
+        The child may read on meanwhile, so that what is taken need not be the end of what it had. Calls that it has
+        read without the value that was sent for them are `deprived`: they cannot be loaded there.
         """
         stolen: set[int] = set()
         lost: set[bytes] = set()

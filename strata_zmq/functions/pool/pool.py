@@ -17,20 +17,20 @@ from multiprocessing.util import Finalize
 from typing import Literal
 
 from strata_zmq.domain.service import ServiceTime
-from strata_zmq.domain.task import Cause, Outcome, Payload, Runnable
+from strata_zmq.domain.task import Outcome, Payload, Runnable
 from strata_zmq.errors import ProtocolError, StrataError
 from strata_zmq.functions.dispatch.events import Held
 from strata_zmq.functions.pool import limits, packets
 from strata_zmq.functions.pool.assigning import assign
+from strata_zmq.functions.pool.backlog import Backlog
 from strata_zmq.functions.pool.blackbox import IDLE
 from strata_zmq.functions.pool.child_handle import Child
 from strata_zmq.functions.pool.options import Attempt, PoolOptions, PoolTurn
-from strata_zmq.functions.pool.parking import Parking
-from strata_zmq.functions.pool.planner import Planner, PoolCall
+from strata_zmq.functions.pool.planner import PoolCall
 from strata_zmq.functions.pool.roster import Roster, context_of
-from strata_zmq.functions.pool.segments import SegmentPool, SharedParts
-from strata_zmq.functions.pool.starting import Descriptor, of_this_process
-from strata_zmq.functions.pool.verdicts import from_child, of_death, unstarted
+from strata_zmq.functions.pool.segments import SharedParts
+from strata_zmq.functions.pool.starting import of_this_process
+from strata_zmq.functions.pool.verdicts import from_child, of_death
 from strata_zmq.functions.pool.warden import Warden
 
 __all__ = ["ChildPool"]
@@ -57,18 +57,13 @@ class ChildPool:
         context = context_of(options)
         self._options = options
         self._epoll = select.epoll()
-        self._bell = Descriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-        self._rung = False
-        for end in (self._epoll, self._bell):
+        self._backlog = Backlog(len(options.gpus), options.worker_name)
+        for end in (self._epoll, self._backlog.bell):
             of_this_process(end)
-        self._epoll.register(self._bell.fileno(), select.EPOLLIN)
+        self._epoll.register(self._backlog.bell.fileno(), select.EPOLLIN)
         self._roster = Roster(options, context, self._epoll)
-        self._planner = Planner()
+        self._planner = self._backlog.planner
         self._warden = Warden()
-        self._segments = SegmentPool()
-        self._parking = Parking(self._segments)
-        self._calls: dict[Attempt, PoolCall] = {}
-        self._outcomes: list[Outcome] = []
         self._dying: list[Child] = []
         self._oom = limits.OomCounter()
         self._failed_starts = 0
@@ -92,41 +87,28 @@ class ChildPool:
 
     def keep(self, digest: bytes, payload: Payload | SharedParts) -> None:
         """Keep a packed callable or value for the calls that name it, also those that wait for it; again is nothing."""
-        self._queue_first(self._parking.keep(digest, payload))
+        self._backlog.keep(digest, payload)
 
     def has(self, digest: bytes) -> bool:
         """Return whether `digest` is kept."""
-        return digest in self._parking.kept
+        return digest in self._backlog.parking.kept
 
     def drop(self, digest: bytes) -> None:
         """Keep `digest` no longer; waiting calls that name it lack it from now on."""
-        if self._parking.drop(digest):
+        if self._backlog.drop(digest):
             for child in self._roster.children:
                 child.forget(digest)
-            for call in self._planner.take_out(digest):
-                self._parking.park(call, digest)
 
     def give_up(self, digest: bytes) -> None:
         """End the calls that lack `digest`, which nobody has: failures with the cause "unloadable_call"."""
-        for call in self._parking.leave(digest):
-            self._end(call, "unloadable_call", f"{digest.hex()}, which it refers to, is not kept any more")
+        for call in self._backlog.parking.leave(digest):
+            self._backlog.end(call, "unloadable_call", f"{digest.hex()}, which it refers to, is not kept any more")
 
     # ---- calls -------------------------------------------------------------------------------------------------------
 
     def offer(self, tasks: Iterable[Runnable], now: float) -> None:
         """Take attempts, in their order; ids and attempt numbers are copied. Their ends come in later turns."""
-        kept, calls, put = self._parking.kept, self._calls, self._planner.put
-        devices = len(self._options.gpus)
-        for task in tasks:
-            call = PoolCall(task)
-            calls[call.key] = call
-            if call.need > devices:
-                text = f"it needs {call.need} gpu, this pool has {devices}; start workers with more"
-                self._end(call, "unloadable_call", text)
-            elif (call.function in kept and not call.refs) or (lacks := self._parking.lacks(call)) is None:
-                put(call)
-            else:
-                self._parking.park(call, lacks)
+        self._backlog.add(tasks)
 
     def turn(self, now: float, before: Before | None = None) -> PoolTurn:
         """Do what there is to do at the monotonic time `now`, and tell what happened.
@@ -144,24 +126,21 @@ class ChildPool:
             pass
         if self._broken:
             turn.broken = self._broken
-            for call in self._take_waiting(self._planner.waiting + self._parking.count):
-                self._end(call, "initializer", self._broken)
-        if self._parking.count:
-            turn.lacking = self._parking.lacking(now)
-        if self._rung:
-            os.eventfd_read(self._bell.fileno())
-            self._rung = False
-        turn.outcomes, self._outcomes = self._outcomes, []
+            for call in self._backlog.take_newest(self._backlog.waiting):
+                self._backlog.end(call, "initializer", self._broken)
+        if self._backlog.parking.count:
+            turn.lacking = self._backlog.parking.lacking(now)
+        turn.outcomes = self._backlog.take_outcomes()
         return turn
 
     def withdraw(self, count: int) -> list[Attempt]:
         """Give up to `count` of the newest unstarted attempts back, those that lie unread at children included."""
         if self._planner.waiting < count:
             for child in self._roster.children:
-                self._queue_first(child.steal())
-        calls = self._take_waiting(count)
+                self._backlog.put_back(child.steal())
+        calls = self._backlog.take_newest(count)
         for call in calls:
-            self._forget(call)
+            self._backlog.forget(call)
         return [call.key for call in calls]
 
     def stop(self, task_id: bytes, attempt: int) -> Literal["dropped", "killing", "unknown"]:
@@ -170,24 +149,21 @@ class ChildPool:
         A call that its child has read and not begun is "killing", too: it ends when it begins. Its outcome (failure,
         "cancelled") comes in a turn; where the result is there first, that is its outcome.
         """
-        call = self._calls.get((task_id, attempt))
+        call = self._backlog.calls.get((task_id, attempt))
         if call is None:
             return "unknown"
         if call.child is not None:
-            self._queue_first(call.child.steal())
+            self._backlog.put_back(call.child.steal())
         if call.child is not None:
             self._warden.stop(call, time.monotonic())
             return "killing"
-        if call.parked:
-            self._parking.remove(call)
-        else:
-            self._planner.drop(call)
-        self._end(call, "cancelled", "it was cancelled before it ran")
+        self._backlog.take_out(call)
+        self._backlog.end(call, "cancelled", "it was cancelled before it ran")
         return "dropped"
 
     def phase(self, task_id: bytes, attempt: int) -> Literal["waiting", "handed", "running", "unknown"]:
         """Return how far an attempt has come; "handed": it is at a child that has not begun with it."""
-        call = self._calls.get((task_id, attempt))
+        call = self._backlog.calls.get((task_id, attempt))
         if call is None:
             return "unknown"
         if call.child is None:
@@ -196,12 +172,12 @@ class ChildPool:
 
     def held(self) -> list[Held]:
         """Return every attempt in the pool: "running" for those at a child, "waiting" for the others."""
-        return [(*key, "waiting" if call.child is None else "running") for key, call in self._calls.items()]
+        return [(*key, "waiting" if call.child is None else "running") for key, call in self._backlog.calls.items()]
 
     @property
     def waiting(self) -> int:
         """How many attempts are at no child."""
-        return self._planner.waiting + self._parking.count
+        return self._backlog.waiting
 
     def idle(self) -> int:
         """Return how many more calls could run at once, with the children that may still be started."""
@@ -221,7 +197,9 @@ class ChildPool:
         times = [child.since + self._patience(child) for child in self._roster.children if len(child.calls) > 1]
         times += [child.ended_at + _EXIT_CODE_S for child in self._dying]
         times += [child.retired_at + _LEAVE_S for child in self._roster.leaving]
-        times += [when for when in (self._warden.next_wakeup(), self._parking.next_wakeup()) if when is not None]
+        times += [
+            when for when in (self._warden.next_wakeup(), self._backlog.parking.next_wakeup()) if when is not None
+        ]
         return min(times, default=None)
 
     def close(self, *, timeout_s: float = 5.0, kill: bool = False) -> None:
@@ -244,9 +222,8 @@ class ChildPool:
         for child in children:
             self._roster.remove(child)
             child.process.join()
-        self._parking.close()
-        self._segments.close()
-        for end in (self._epoll, self._bell):
+        self._backlog.close()
+        for end in (self._epoll, self._backlog.bell):
             of_this_process(end, closed=True)
             end.close()
 
@@ -312,16 +289,16 @@ class ChildPool:
         if call.deprived:
             call.deprived = False
             if result.cause == "unloadable_call":
-                self._queue_first([call])
+                self._backlog.put_back([call])
                 return
         task_id, attempt = call.key
         service_s = result.service_ns / 1e9
-        self._outcomes.append(Outcome(task_id, attempt, result.kind, body, service_s, result.cause, report))
+        outcome = Outcome(task_id, attempt, result.kind, body, service_s, result.cause, report)
         if result.kind != "failure":
             self._planner.learn(call.function, service_s)
         if call.solo and not result.released and isinstance(call.segment or call.body, SharedParts):
             (call.segment or call.body).kept = True  # type: ignore[attr-defined]
-        self._forget(call)
+        self._backlog.finish(call, outcome)
 
     def _settle(self, now: float) -> None:
         """Judge the children that have ended, as soon as it is known how."""
@@ -344,8 +321,8 @@ class ChildPool:
         if rest and ((look.phase != IDLE and look.n == rest[0].n) or self._struck(child, rest[0])):
             culprit = rest.pop(0)
             oom = self._oom.rose()
-            self._outcomes.append(of_death(child, culprit, exit_code, self._options.worker_name, out_of_memory=oom))
-            self._forget(culprit)
+            outcome = of_death(child, culprit, exit_code, self._options.worker_name, out_of_memory=oom)
+            self._backlog.finish(culprit, outcome)
         for call in rest:
             call.child = None
         if not child.ready:
@@ -354,7 +331,7 @@ class ChildPool:
                 self._broken = self._broken or f"children end before they are ready, the last with code {exit_code}"
         self._warden.gone(child)
         self._roster.remove(child)
-        self._queue_first(rest)
+        self._backlog.put_back(rest)
 
     def _take_unsent(self, child: Child, now: float) -> None:
         """Take results that wait in a child's outbox: it is dead, or in a long call."""
@@ -376,11 +353,11 @@ class ChildPool:
         for child in self._roster.children:
             if not child.ready:
                 if child.calls and not self._planner.waiting and any(other.ready for other in self._roster.idle()):
-                    self._queue_first(child.steal())
+                    self._backlog.put_back(child.steal())
             elif len(child.calls) > 1 and now >= child.since + self._patience(child):
                 self._take_unsent(child, now)
                 child.stuck, child.since = True, now
-                self._queue_first(child.steal())
+                self._backlog.put_back(child.steal())
 
     def _fill(self, now: float) -> None:
         """Start children in place of those that died, where there are to be all at once."""
@@ -416,62 +393,19 @@ class ChildPool:
                 self._hand(child, calls, now)
         for call in new if refused else ():
             if call.key in refused:
-                self._end(call, "cancelled", "it was cancelled before it ran")
+                self._backlog.end(call, "cancelled", "it was cancelled before it ran")
         return bool(refused)
 
     def _hand(self, child: Child, calls: list[PoolCall], now: float) -> None:
         try:
-            child.hand(calls, self._parking.kept, self._segments, now)
+            child.hand(calls, self._backlog.parking.kept, self._backlog.segments, now)
         except (StrataError, OSError) as error:
             for call in calls:
-                self._end(call, "unloadable_call", f"its payload cannot be handed to a child: {error}")
+                self._backlog.end(call, "unloadable_call", f"its payload cannot be handed to a child: {error}")
             return
         self._warden.handed(child, calls, now)
         if child.blocked:
             self._roster.listen(child)
-
-    # ---- calls that wait ---------------------------------------------------------------------------------------------
-
-    def _queue_first(self, calls: list[PoolCall]) -> None:
-        """Queue calls before the others; those that are to be stopped end, those that lack something wait aside."""
-        ready = []
-        for call in calls:
-            if call.stop_cause:
-                self._end(call, "cancelled", "it was cancelled before it ran")
-            elif (lacks := self._parking.lacks(call)) is not None:
-                self._parking.park(call, lacks)
-            else:
-                ready.append(call)
-        self._planner.put_front(ready)
-        if ready:
-            self._ring()
-
-    def _take_waiting(self, count: int) -> list[PoolCall]:
-        """Take out up to `count` waiting calls, the newest first."""
-        calls = self._planner.newest(count)
-        for call in reversed(self._parking.all()):
-            if len(calls) < count:
-                self._parking.remove(call)
-                calls.append(call)
-        return calls
-
-    def _end(self, call: PoolCall, cause: Cause, text: str) -> None:
-        """End an attempt that has not started."""
-        self._outcomes.append(unstarted(call, cause, text, self._options.worker_name))
-        self._forget(call)
-        self._ring()
-
-    def _forget(self, call: PoolCall) -> None:
-        self._calls.pop(call.key, None)
-        if call.segment is not None:
-            self._segments.give_back(call.segment)
-            call.segment = None
-
-    def _ring(self) -> None:
-        """Make `fileno` readable: there is something for the next turn."""
-        if not self._rung:
-            self._rung = True
-            os.eventfd_write(self._bell.fileno(), 1)
 
 
 def _abandon(children: list[Child]) -> None:
