@@ -159,7 +159,7 @@ class Ends:
 
     def lost(self, task: Task, worker_id: str, reason: str, *, blame: bool = True) -> None:
         """End an attempt whose worker is gone; nothing holds the task any more."""
-        text = f"its worker {worker_id} was lost while it ran: {reason}"
+        text = f"its worker was lost while it ran: {worker_id}: {reason}"
         outcome = _failure(task, "worker_lost", text, worker_id)
         if task.state == "RUNNING":
             self._world.running -= 1
@@ -178,7 +178,7 @@ class Ends:
                 states.append(None)
                 continue
             if task.state == "QUEUED" or (task.state == "RUNNING" and event.running):
-                self._stop(task, f"cancelled by {event.client}")
+                self._stop(task, f"it was cancelled by {event.client}")
             states.append(task.state)
         self._world.effects.verdicts.append(CancelVerdicts(event.client, event.seq, tuple(states)))
 
@@ -186,7 +186,7 @@ class Ends:
         """Cancel what nobody will read, where no worker has it yet."""
         for task in tasks:
             if task.state == "QUEUED" and not task.worker and task.task_id not in self.limbo:
-                self.end(task, "CANCELLED", "cancelled", f"its client {task.client} is gone")
+                self.end(task, "CANCELLED", "cancelled", f"it was cancelled: its client {task.client} is gone")
 
     def stop_again(self, worker: Worker) -> None:
         """Ask for the end of what a worker has brought into a new session and is to be stopped."""
@@ -300,7 +300,7 @@ class Ends:
     def _may_wait(self, task: Task) -> bool:
         """Whether a task that nobody holds may go to the queue; if not, it ends here."""
         if task.task_id in self._cancelling:
-            self._finish(task, _failure(task, "cancelled", "cancelled before it started", started=False), "CANCELLED")
+            self._finish(task, _failure(task, "cancelled", "it was cancelled before it started", started=False), "CANCELLED")
             self._results.take([task])
             return False
         if self._retries.any and self._retries.quarantined(task.function):
