@@ -28,7 +28,7 @@ from .config import DispatcherConfig
 __all__ = ["LocalPool"]
 
 _AHEAD = 8
-"""Most short calls that are ready for a child beside the one that it runs: a dispatcher that dies takes them along."""
+"""Most durable calls that are ready for a child beside the one that runs: a dispatcher that dies takes them along."""
 
 
 class LocalPool:
@@ -41,6 +41,7 @@ class LocalPool:
         self._name = f"local:{incarnation}"
         self._held = 0
         self._function = b""
+        self._durable = False
         self._config = config
         self._pool = ChildPool(
             PoolOptions(
@@ -81,6 +82,7 @@ class LocalPool:
         self._pool.offer(tasks, now)
         self._held += len(tasks)
         self._function = tasks[-1].function
+        self._durable = tasks[-1].limits.durability == "commit"
         self.offered = True
 
     def recall(self, count: int) -> Returned:
@@ -108,14 +110,17 @@ class LocalPool:
             self._bring(turn.lacking)
         if turn.broken:
             raise UnavailableError(f"the children of mode 'local' cannot be started: {turn.broken}")
-        children = self._config.workers
-        depth = min(credit(children, self._pool.service(self._function)), (1 + _AHEAD) * children)
         if turn.outcomes or not self._held:
-            add(Wanted(self.session, max(0, depth - self._held)))
+            add(Wanted(self.session, max(0, self._depth() - self._held)))
 
     def close(self) -> None:
         """End the children."""
         self._pool.close(kill=True)
+
+    def _depth(self) -> int:
+        children = self._config.workers
+        depth = credit(children, self._pool.service(self._function))
+        return min(depth, (1 + _AHEAD) * children) if self._durable else depth
 
     def _bring(self, digests: Sequence[bytes]) -> None:
         for digest in digests:
