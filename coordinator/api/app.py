@@ -17,10 +17,7 @@ from .functions import functions_router
 from .link import Link, TaskClient
 from .operations import schemas
 
-__all__ = ["BODY_BYTES_MAX", "create_app"]
-
-BODY_BYTES_MAX = 400 * 1024 * 1024
-"""Of one request: base64 of the longest payload, with escaped newlines, and the rest."""
+__all__ = ["create_app"]
 
 
 class _App(FastAPI):
@@ -53,7 +50,6 @@ def create_app(
         summary="Functions, executed elsewhere.",
         version=__version__,
         lifespan=link.running,
-        max_body_size=BODY_BYTES_MAX,
     )
     for kind in (StrataError, Refusal):
         app.add_exception_handler(kind, tell)

@@ -19,7 +19,10 @@ from .models import Refused
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["BODIES_BYTES_MAX", "LOCAL_HOSTS", "Door"]
+__all__ = ["BODIES_BYTES_MAX", "BODY_BYTES_MAX", "LOCAL_HOSTS", "Door"]
+
+BODY_BYTES_MAX = 400 * 1024 * 1024
+"""Of one request: base64 of the longest payload, with escaped newlines, and the rest."""
 
 BODIES_BYTES_MAX = 1024 * 1024 * 1024
 """Of all request bodies that are being read or carried out."""
@@ -52,6 +55,8 @@ class Door:
             size = len(message.get("body", b""))
             taken += size
             self._bytes += size
+            if taken > BODY_BYTES_MAX:
+                raise HTTPException(*_too_long())
             if self._bytes > BODIES_BYTES_MAX:
                 raise HTTPException(
                     429,
@@ -66,7 +71,10 @@ class Door:
             self._bytes -= taken
 
     def _look(self, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
-        """Return status, message and code for who stays outside."""
+        """Return status, message and code for what stays outside."""
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > BODY_BYTES_MAX:
+            return (*_too_long(), "resource_exhausted")
         if self._bearer:
             if hmac.compare_digest(headers.get(b"authorization", b""), self._bearer):
                 return None
@@ -80,3 +88,7 @@ class Door:
             f"this server is not {host.decode('latin-1')!r}: call it by the address it listens at",
             "misdirected",
         )
+
+
+def _too_long() -> tuple[int, str]:
+    return 413, f"a body may have {BODY_BYTES_MAX} bytes: send less at once, or a path or an address of the data"

@@ -50,16 +50,12 @@ IDEMPOTENCY_KEY = Parameter(
 
 
 def describe(
-    status_code: int,
-    answer: type | None,
-    body: type | None = None,
-    *,
-    parameters: Sequence[Parameter] = (),
-    refusals: Sequence[int] = (),
+    status_code: int, answer: type | None, body: type | None = None, parameters: Sequence[Parameter] = ()
 ) -> dict[str, Any]:
     """Return the keyword arguments of `add_api_route` that document a route; no `answer`: server-sent events."""
-    codes = [429, 503, *refusals]
+    codes = [429, 503]
     codes += [400, 404, 413] if body is not None else [404] if parameters else []
+    codes += [409] if IDEMPOTENCY_KEY in parameters else []
     responses: dict[int | str, dict[str, Any]] = {
         code: {"description": _REFUSALS[code], "content": _json(models.Refused)} for code in sorted(codes)
     }

@@ -53,12 +53,25 @@ def test_bodies_under_way_are_bounded_together(http, dispatcher, monkeypatch) ->
     assert http.post("/register_function", BODY).status_code == 201
 
 
-def test_a_body_over_the_limit_is_413(dispatcher, make_http, monkeypatch) -> None:
-    from strata_zmq.coordinator.api import app, bodies
+JSON = {"content-type": "application/json"}
 
-    monkeypatch.setattr(app, "BODY_BYTES_MAX", 1000)
-    told = make_http(dispatcher).post("/register_function", BODY | {"payload": "A" * 1000})
-    assert told.status_code == 413
+
+async def chunks():
+    """A body that does not say how long it is."""
+    for _ in range(11):
+        yield b"a" * 100
+
+
+def test_a_body_over_the_limit_is_413(dispatcher, make_http, monkeypatch) -> None:
+    from strata_zmq.coordinator.api import bodies
+
+    with monkeypatch.context() as small:
+        small.setattr(door, "BODY_BYTES_MAX", 1000)
+        http = make_http(dispatcher)
+        assert http.post("/register_function", BODY | {"payload": "A" * 1000}).status_code == 413
+        assert (
+            http.runner.run(http.client.post("/register_function", content=chunks(), headers=JSON)).status_code == 413
+        )
     monkeypatch.setattr(bodies, "BLOB_BYTES_MAX", 3)
     told = make_http(dispatcher).post("/register_function", BODY)
     assert told.status_code == 413
