@@ -59,6 +59,8 @@ _BEAT_S = 5.0
 _ATTACH_AGAIN_S = 1.0
 _AGAIN_FIRST_S = 2.0
 _AGAIN_MAX_S = 16.0
+_CONFIRMED_WITHIN_S = 0.05
+_CONFIRMED_TOGETHER = 8
 _SLOWEST_BYTES_PER_S = 10_000_000
 """A message with payloads is given the time that it takes to travel at this rate before it is said again."""
 _ANSWERS: dict[type[Any], type[Any]] = {
@@ -167,7 +169,10 @@ class ClientConversation:
         """All RESULTS up to this number are here."""
         self._ahead: set[int] = set()
         """Those beyond a gap."""
-        self._say_seen = False
+        self._seen_at = float("inf")
+        """When the next confirmation is due."""
+        self._unconfirmed = 0
+        """Messages of results that have come since the last one."""
         self._renumbered = False
         """The dispatcher may have begun to count anew, or to tell again what was not confirmed in time."""
 
@@ -230,8 +235,8 @@ class ClientConversation:
             )
             return [[encode_function(attach)]]
         messages: list[Frames] = []
-        if self._say_seen:
-            self._say_seen = False
+        if now >= self._seen_at:
+            self._seen_at, self._unconfirmed = float("inf"), 0
             messages.append([encode_function(Seen(self._seen))])
         if now >= self._again_at:
             self._gather_overdue(now)
@@ -252,7 +257,7 @@ class ClientConversation:
         message = decode_at_client(bytes(frames[0]))
         self.heard_at = now
         if isinstance(message, Results):
-            self._count_results(message.number)
+            self._count_results(message.number, now, large=len(frames) > 1)
             return [Ended(message.rows, frames[1:])] if message.rows else []
         if isinstance(message, BeatAck):
             return []
@@ -278,9 +283,9 @@ class ClientConversation:
             return None
         if not self.attached:
             return self._attach_at
-        if self._unsent or self._say_seen:
+        if self._unsent:
             return self.heard_at
-        return min(self._beat_at, self._again_at)
+        return min(self._beat_at, self._again_at, self._seen_at)
 
     # ---- inside
 
@@ -343,9 +348,14 @@ class ClientConversation:
         self.forget(ticket)
         return [Refused(ticket, error, message.retry_after_s)]
 
-    def _count_results(self, number: int) -> None:
-        """Confirm what came without a gap; what lies beyond one is not confirmed, so that all of it comes again."""
-        self._say_seen = True
+    def _count_results(self, number: int, now: float, *, large: bool) -> None:
+        """Confirm what came without a gap; what lies beyond one is not confirmed, so that all of it comes again.
+
+        Several are confirmed together, soon; results that are kept in long frames, at once.
+        """
+        self._unconfirmed += 1
+        at_once = large or self._unconfirmed >= _CONFIRMED_TOGETHER
+        self._seen_at = now if at_once else min(self._seen_at, now + _CONFIRMED_WITHIN_S)
         if self._renumbered:
             # On a new connection all that is not confirmed comes first; who was away for long is counted for anew.
             self._seen, self._renumbered = min(self._seen, number - 1), False

@@ -6,10 +6,12 @@ submitted travels in one message, and one message of results resolves all its fu
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
 import platform
+import select
 import threading
 import time
 import uuid
@@ -223,9 +225,9 @@ class RemoteEngine:
                 self._wake_fd = -1
 
     def _serve(self) -> None:
-        poller = zmq.Poller()
-        for source in (self._link.dealer, self._link.events, self._wake_fd):
-            poller.register(source, zmq.POLLIN)
+        poller = select.poll()
+        for descriptor in (*self._link.descriptors, self._wake_fd):
+            poller.register(descriptor, select.POLLIN)
         while True:
             now = time.monotonic()
             closing = self._listen(now)
@@ -283,7 +285,6 @@ class RemoteEngine:
         messages = self._talk.due(now)
         for frames in messages:
             self._link.put(frames)
-        self._link.flush()
         if messages and self._tasks.unconfirmed:
             failpoint("client.submit.sent")
 
@@ -305,28 +306,24 @@ class RemoteEngine:
                 )
             )
 
-    def _sleep(self, poller: zmq.Poller, now: float) -> None:
+    def _sleep(self, poller: select.poll, now: float) -> None:
         self._asleep = True
-        if self._inbox:
-            self._asleep = False
-            return
+        # A socket's descriptor tells of a change once: what is there already has to be seen before.
+        if not self._inbox and not self._link.ready(blocked=not self._link.flush()):
+            poller.poll(self._patience_ms(now))
+        if not self._asleep:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+        self._asleep = False
+
+    def _patience_ms(self, now: float) -> int:
+        """Return how long there is nothing to do unless something happens."""
         due = [at for at in (self._talk.next_wakeup(), self._tasks.next_wakeup(now)) if at is not None]
         if self._tasks:
             due.append(max(self._talk.heard_at, self._waits_since) + self._away_s)
         wait_s = min(_SLEEP_MAX_S, max(0.0, min(due) - now)) if due else _SLEEP_MAX_S
-        full = not self._link.flush()
-        if full:
-            poller.modify(self._link.dealer, zmq.POLLIN | zmq.POLLOUT)
         # Rounded up: a moment too early would be slept again, and again.
-        poller.poll(int(wait_s * 1000) + 1 if wait_s else 0)
-        if full:
-            poller.modify(self._link.dealer, zmq.POLLIN)
-        if not self._asleep:
-            try:
-                os.eventfd_read(self._wake_fd)
-            except BlockingIOError:
-                return
-        self._asleep = False
+        return int(wait_s * 1000) + 1 if wait_s else 0
 
 
 class _Verdict:

@@ -130,10 +130,22 @@ def test_results_are_confirmed_up_to_the_first_gap() -> None:
     def seen(number: int) -> int:
         (ended,) = said(talk, wire.Results(number, [row]))
         assert isinstance(ended, Ended)
-        (confirmed,) = sent(talk, 0.0)
+        assert sent(talk, 0.0) == []
+        assert talk.next_wakeup() == pytest.approx(0.05)
+        (confirmed,) = sent(talk, 0.05)
         return int(confirmed.number)
 
     assert [seen(number) for number in (1, 3, 4, 2, 2, 5)] == [1, 1, 1, 4, 4, 5]
+
+
+def test_results_are_confirmed_together_and_long_ones_or_many_at_once() -> None:
+    talk = attached()
+    for number in range(1, 9):
+        assert sent(talk, 0.0) == []
+        said(talk, wire.Results(number, []))
+    assert [one.number for one in sent(talk, 0.0)] == [8]
+    talk.take([wire.encode_function(wire.Results(9, [])), b"x" * 100_000], 1.0)
+    assert [one.number for one in sent(talk, 1.0)] == [9]
 
 
 def test_a_dispatcher_that_counts_anew_for_this_client_is_not_told_that_old_numbers_are_seen() -> None:
@@ -142,10 +154,10 @@ def test_a_dispatcher_that_counts_anew_for_this_client_is_not_told_that_old_numb
         said(talk, wire.Results(number, []))
     attach_again(talk, 10.0)
     said(talk, wire.Results(1, []), 10.0)
-    assert [one.number for one in sent(talk, 10.0) if isinstance(one, wire.Seen)] == [1]
+    assert [one.number for one in sent(talk, 10.1) if isinstance(one, wire.Seen)] == [1]
     attach_again(talk, 20.0, "two")
     said(talk, wire.Results(2, []), 20.0)  # its first is on its way still
-    assert [one.number for one in sent(talk, 20.0) if isinstance(one, wire.Seen)] == [0]
+    assert [one.number for one in sent(talk, 20.1) if isinstance(one, wire.Seen)] == [0]
 
 
 def test_what_is_not_understood_is_an_error_and_the_conversation_goes_on() -> None:
