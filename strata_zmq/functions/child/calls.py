@@ -67,8 +67,8 @@ class Caller:
             try:
                 stored = Stored(packed.stream, packed.buffers, told)
             except OSError as error:
-                kind, cause = "failure", "out_of_memory"
-                text = f"there is no room for its result of {packed.nbytes} bytes: {error.strerror or error}"
+                kind, cause = "failure", "result_too_large"
+                text = f"this process has no room for its result of {packed.nbytes} bytes: {error.strerror or error}"
                 stored = Stored(None, (), _encode(OutcomeReport(text=text)))
         del ending, packed  # they may look at the call's own memory
         released = mapping is None or mapping.release()

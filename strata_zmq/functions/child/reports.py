@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from pathlib import Path
 
 from strata_zmq.domain.task import OutcomeReport
 
@@ -12,14 +13,15 @@ __all__ = ["TEXT_MAX", "TRACEBACK_MAX", "describe"]
 TEXT_MAX = 8 * 1024
 TRACEBACK_MAX = 64 * 1024
 _TYPE_MAX = 1024
+_OWN = str(Path(__file__).parent) + os.sep
 _CUT = "\n  [... %d characters left out ...]\n"
 
 
-def describe(error: BaseException, prefix: str = "", suffix: str = "", *, skip: int = 1) -> OutcomeReport:
-    """Return the report of an exception; `skip` frames of its traceback are this program's own, not the function's."""
+def describe(error: BaseException, prefix: str = "") -> OutcomeReport:
+    """Return the report of an exception, `prefix` before its text. Its traceback begins where this program's ends."""
     frames = error.__traceback__
-    for _ in range(skip):
-        frames = frames and frames.tb_next
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN):
+        frames = frames.tb_next
     try:
         text = str(error)
     except Exception as reason:  # noqa: BLE001 - its __str__ is anybody's code
@@ -29,7 +31,7 @@ def describe(error: BaseException, prefix: str = "", suffix: str = "", *, skip: 
     except Exception as reason:  # noqa: BLE001 - as above
         lines = f"{_name(error)}: <its traceback cannot be made: {type(reason).__name__}>\n"
     return OutcomeReport(
-        text=_cut(f"{prefix}{text}{suffix}", TEXT_MAX),
+        text=_cut(f"{prefix}{text}", TEXT_MAX),
         type_name=_name(error)[:_TYPE_MAX],
         traceback=_cut(lines, TRACEBACK_MAX),
         pid=os.getpid(),

@@ -6,8 +6,10 @@ calls beside it come to theirs.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
@@ -29,7 +31,11 @@ __all__ = [
     "explodes_when_loaded",
     "fork_and_leave",
     "hold_gil",
+    "identity",
+    "keep_argument",
     "never_return",
+    "open_all_descriptors",
+    "raise_with_argument",
     "return_function",
 ]
 
@@ -174,6 +180,15 @@ def explodes_when_loaded() -> object:
     return _Reduced(_explode)
 
 
+def dies_when_loaded() -> object:
+    """Return an argument whose loading ends the process."""
+    return _Reduced(_die)
+
+
+def _die() -> NoReturn:
+    os._exit(9)
+
+
 def dies_when_packed() -> object:
     """Return a value whose pickling ends the process."""
     return _Dying()
@@ -215,6 +230,57 @@ def fork_and_leave() -> int:
 def return_function(first: int) -> Callable[[int], int]:
     """Return a function that has no name to find it by."""
     return lambda second: first + second
+
+
+_KEPT: list[object] = []
+
+
+def keep_argument(value: object) -> None:
+    """Go on looking at an argument when the call is over."""
+    _KEPT.append(value)
+
+
+def kept() -> list[object]:
+    """Return what `keep_argument` has kept in this process."""
+    return _KEPT
+
+
+def raise_memory_error() -> NoReturn:
+    """Raise what an allocation that fails raises."""
+    raise MemoryError("not now")
+
+
+def print_and_raise(text: str) -> NoReturn:
+    """Print on both streams, and raise."""
+    print(text)
+    print(f"{text}, too", file=sys.stderr)
+    raise ValueError(text)
+
+
+def print_and_die(text: str) -> NoReturn:
+    """Print, and end the process."""
+    print(text)
+    os._exit(5)
+
+
+def identity(value: object) -> int:
+    """Return which object this process knows an argument by."""
+    return id(value)
+
+
+def raise_with_argument(value: object) -> NoReturn:
+    """Raise out of a frame that holds the argument."""
+    held = [value]
+    raise ValueError(len(held))
+
+
+def open_all_descriptors(nbytes: int) -> bytes:
+    """Use up the process's descriptors, and return many bytes."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with contextlib.suppress(OSError):
+        while True:
+            _KEPT.append(os.memfd_create("used"))
+    return bytes(nbytes)
 
 
 def close_everything() -> str:
