@@ -7,7 +7,7 @@ import sys
 import traceback
 from dataclasses import replace
 from time import monotonic_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -21,19 +21,16 @@ from strata_zmq.functions.child.packing import Packed, TooLargeError, pack, pack
 from strata_zmq.functions.child.reports import describe
 from strata_zmq.functions.child.values import VALUES, load
 from strata_zmq.functions.pool.blackbox import BlackBox
-from strata_zmq.functions.pool.packets import Call
+from strata_zmq.functions.pool.packets import BODY_BYTES_MAX, Call, Place, Result
 
 __all__ = ["Caller"]
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class _Ending(NamedTuple):
-    kind: Kind
-    cause: Cause
-    packed: Packed | None
-    report: OutcomeReport | None
-    ended_ns: int
+_NO_BUFFERS: list[Place] = []
+_Ending = tuple[Kind, Cause, bytes | Packed | None, OutcomeReport | None, int]
+"""What an outcome is made of, and when the function ended (monotonic ns)."""
 
 
 class Caller:
@@ -56,24 +53,31 @@ class Caller:
         self._box.loading(n)
         began_ns = monotonic_ns()
         mapping = None if type(call.body) is bytes and not call.buffers else Mapping(descriptors)
-        ending = self._run(call, mapping)
-        kind, cause, packed, report, ended_ns = ending
+        kind, cause, packed, report, ended_ns = self._run(call, mapping)
         if call.capture:
             report = self._with_output(report)
         told = b"" if report is None else _encode(report)
-        if packed is None:
-            stored = Stored(None, (), told)
+        body: bytes | None = None
+        stored: Stored | None = None
+        if not isinstance(packed, Packed) and (len(packed) if packed else 0) + len(told) <= BODY_BYTES_MAX:
+            body = packed
         else:
             try:
-                stored = Stored(packed.stream, packed.buffers, told)
+                stored = _store(packed, told)
             except OSError as error:
                 kind, cause = "failure", "result_too_large"
-                text = f"this process has no room for its result of {packed.nbytes} bytes: {error.strerror or error}"
-                stored = Stored(None, (), _encode(OutcomeReport(text=text)))
-        del ending, packed  # they may look at the call's own memory
+                text = f"this process has no room for its result: {error.strerror or error}"
+                told = _encode(OutcomeReport(text=text))
+        packed = None  # it may look at the call's own memory
         released = mapping is None or mapping.release()
         failpoint("child.call.done")
-        self._outbox.add(n, kind, cause, stored, ended_ns - began_ns, released=released)
+        service_ns = ended_ns - began_ns
+        if stored is None:
+            self._outbox.add(Result(n, kind, cause, body, _NO_BUFFERS, service_ns, released, told))
+        else:
+            with stored:
+                result = Result(n, kind, cause, stored.body, stored.buffers, service_ns, released, stored.report)
+                self._outbox.send(result, stored.descriptor)
         self._box.idle(n)
         return ended_ns
 
@@ -107,7 +111,7 @@ class Caller:
 
     def _returned(self, call: Call, value: object, ended_ns: int) -> _Ending:
         try:
-            return _Ending("ok", "", pack(value, call.result_bytes_max, dill=call.dill), None, ended_ns)
+            return "ok", "", pack(value, call.result_bytes_max, dill=call.dill), None, ended_ns
         except TooLargeError as error:
             return _too_large(error, ended_ns)
         except BaseException as error:  # noqa: BLE001 - a value's own __reduce__ may raise anything
@@ -125,8 +129,8 @@ class Caller:
             return _too_large(reason, ended_ns)
         except BaseException as reason:  # noqa: BLE001 - an exception's own __reduce__ and constructor may raise anything
             why = describe(reason, f"{report.type_name}: {report.text}; it cannot come back as itself, ")
-            return _Ending("failure", "unpicklable_error", None, replace(report, text=why.text), ended_ns)
-        return _Ending("error", "", packed, report, ended_ns)
+            return "failure", "unpicklable_error", None, replace(report, text=why.text), ended_ns
+        return "error", "", packed, report, ended_ns
 
     def _failed(self, cause: Cause, error: BaseException, ended_ns: int, prefix: str) -> _Ending:
         """Return a failure; under a memory limit a MemoryError is always its doing."""
@@ -136,7 +140,7 @@ class Caller:
                 f"it needed more memory than its {self._limit.nbytes} bytes, raise memory_bytes: MemoryError ",
             )
             self._limit.lift()
-        return _Ending("failure", cause, None, describe(error, prefix), ended_ns)
+        return "failure", cause, None, describe(error, prefix), ended_ns
 
     def _with_output(self, report: OutcomeReport | None) -> OutcomeReport | None:
         stdout, stderr, cut_bytes = self._output.caught()
@@ -160,6 +164,12 @@ def _loaded(call: Call, mapping: Mapping | None) -> tuple[Any, Any, Any]:
     return fn, args, kwargs
 
 
+def _store(packed: bytes | Packed | None, told: bytes) -> Stored:
+    if isinstance(packed, Packed):
+        return Stored(packed.stream, packed.buffers, told)
+    return Stored(None if packed is None else [packed], (), told)
+
+
 def _end_forked(error: BaseException) -> None:
     """End a process that a function has forked and that came out of it by an exception, as a program would end."""
     if isinstance(error, SystemExit):
@@ -171,4 +181,4 @@ def _end_forked(error: BaseException) -> None:
 
 def _too_large(error: TooLargeError, ended_ns: int) -> _Ending:
     text = f"{error}: raise result_bytes_max, or store it and return where it is"
-    return _Ending("failure", "result_too_large", None, OutcomeReport(text=text), ended_ns)
+    return "failure", "result_too_large", None, OutcomeReport(text=text), ended_ns

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from typing import Self
 
 import msgspec
 
-from strata_zmq.domain.task import Cause, Kind
 from strata_zmq.functions.pool.blackbox import OUTBOX_BYTES, RESULTS_PREFIX_BYTES, BlackBox, results_prefix
-from strata_zmq.functions.pool.packets import BODY_BYTES_MAX, CALLS_MAX, Place, Result, encode_results, send
+from strata_zmq.functions.pool.packets import CALLS_MAX, Place, Result, encode_results, send
 
 __all__ = ["Outbox", "Stored"]
 
@@ -23,37 +23,33 @@ Part = bytes | memoryview
 
 
 class Stored:
-    """A result's bytes where they will be read: inline, or in a memfd, which is this process's until it is sent."""
+    """A result's bytes in a memfd, which is this process's until it is sent."""
 
     __slots__ = ("body", "buffers", "descriptor", "report")
 
     def __init__(self, stream: Sequence[Part] | None, buffers: Sequence[memoryview], report: bytes) -> None:
-        """Copy what has to be copied. Raises OSError where the machine has no memory or descriptor left for it."""
-        self.descriptor = -1
-        self.report: bytes | Place = report
-        self.body: bytes | Place | None = None
-        self.buffers: list[Place] = []
-        nbytes = sum(map(len, stream)) if stream is not None else 0
-        if nbytes + len(report) <= BODY_BYTES_MAX and not buffers:
-            if stream is not None:
-                self.body = bytes(stream[0]) if len(stream) == 1 else b"".join(stream)
-            return
+        """Copy a result's pickle (None: it has none), its buffers and its report.
+
+        Raises OSError where the machine has no memory or descriptor left for it.
+        """
         self.descriptor = os.memfd_create("strata-result", os.MFD_CLOEXEC)
         try:
-            if stream is not None:
-                self.body = self._append(stream)
-            if report:
-                self.report = self._append([report])
+            self.body = None if stream is None else self._append(stream)
+            self.report: bytes | Place = self._append([report]) if report else b""
             self.buffers = [self._append([buffer]) for buffer in buffers]
         except BaseException:
             self.close()
             raise
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let the memfd go; who has received it keeps it."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        os.close(self.descriptor)
 
     def _append(self, parts: Sequence[Part]) -> Place:
         start = -(-os.lseek(self.descriptor, 0, os.SEEK_END) // _ALIGNMENT) * _ALIGNMENT
@@ -80,14 +76,13 @@ class Outbox:
         self._fill = RESULTS_PREFIX_BYTES
         self._count = 0
 
-    def add(self, n: int, kind: Kind, cause: Cause, stored: Stored, service_ns: int, *, released: bool) -> None:
-        """Take the result of call `n`; raises BrokenPipeError or ConnectionResetError where the parent is gone."""
-        result = Result(n, kind, cause, stored.body, stored.buffers, service_ns, released, stored.report)
-        if stored.descriptor >= 0:
-            self.flush()
-            send(self._socket, encode_results([result]), [stored.descriptor], 0)
-            stored.close()
-            return
+    def send(self, result: Result, descriptor: int) -> None:
+        """Send a result that lies in a memfd, behind those that wait; raises as `flush`."""
+        self.flush()
+        send(self._socket, encode_results([result]), [descriptor], 0)
+
+    def add(self, result: Result) -> None:
+        """Take a result whose body and report are together no longer than BODY_BYTES_MAX; raises as `flush`."""
         row = self._encode(result)
         end = self._fill + len(row)
         if end > OUTBOX_BYTES or self._count == CALLS_MAX:

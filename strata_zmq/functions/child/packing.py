@@ -29,11 +29,13 @@ class Packed(NamedTuple):
     nbytes: int
 
 
-def pack(value: object, bytes_max: int, *, dill: bool) -> Packed:
-    """Return `value` packed; TooLargeError over `bytes_max`, and whatever the value raises when it is pickled."""
+def pack(value: object, bytes_max: int, *, dill: bool) -> bytes | Packed:
+    """Return `value` packed, in one piece where it is one.
+
+    Raises TooLargeError over `bytes_max`, and whatever the value raises when it is pickled.
+    """
     if type(value) in _ATOMS:
-        stream = pickle.dumps(value, _PROTOCOL)
-        return Packed([stream], [], len(stream))
+        return pickle.dumps(value, _PROTOCOL)
     sink = _Sink(bytes_max)
     try:
         if dill:
@@ -45,22 +47,24 @@ def pack(value: object, bytes_max: int, *, dill: bool) -> Packed:
     except Exception:  # noqa: BLE001 - a __reduce__ may raise what it likes: the more able pickler has the last word
         sink = _Sink(bytes_max)
         _pack_by_value(value, sink, dill=dill)
+    if not sink.buffers and (len(sink.stream) == 1 or sink.nbytes <= BUFFER_BYTES_MIN):
+        return b"".join(sink.stream)
     return Packed(sink.stream, sink.buffers, sink.nbytes)
 
 
-def pack_error(error: BaseException, bytes_max: int, *, dill: bool) -> Packed:
+def pack_error(error: BaseException, bytes_max: int, *, dill: bool) -> bytes | Packed:
     """Return an exception packed, and loaded once to prove that it can be; raises as `pack` and loading do.
 
     Many exceptions can be pickled and not loaded: their constructor takes something else than their `args`.
     """
     packed = pack(error, bytes_max, dill=dill)
-    stream = packed.stream[0] if len(packed.stream) == 1 else b"".join(packed.stream)
+    stream, buffers = (packed, []) if isinstance(packed, bytes) else (b"".join(packed.stream), packed.buffers)
     if dill:
         import dill as loader
 
         again = loader.loads(stream)
     else:
-        again = pickle.loads(stream, buffers=packed.buffers)
+        again = pickle.loads(stream, buffers=buffers)
     if not isinstance(again, BaseException):
         raise TypeError(f"it is loaded as {type(again).__name__}, which is no exception")
     return packed

@@ -17,6 +17,7 @@ import errno
 import mmap
 import os
 import socket
+import threading
 
 import msgspec
 
@@ -24,6 +25,7 @@ from strata_zmq.domain.task import Cause, Kind, OutcomeReport, Payload
 from strata_zmq.errors import ProtocolError
 
 __all__ = [
+    "AT_ONCE",
     "BODY_BYTES_MAX",
     "CALLS_MAX",
     "DESCRIPTORS_MAX",
@@ -62,6 +64,8 @@ DESCRIPTORS_MAX = 64
 """Most descriptors with one packet; the kernel's own limit is 253."""
 MAPPED_BYTES_MIN = 8 * 2**20
 """A shorter part of a result is copied by its reader; every mapped one holds a descriptor as long as it lives."""
+AT_ONCE = int(socket.MSG_DONTWAIT)
+"""Do not wait: the default of `send` and `receive`."""
 _SEND_BUFFER_BYTES = 1024 * 1024
 _CALL_OVERHEAD_BYTES = 96
 _PLACE_BYTES = 24
@@ -171,7 +175,7 @@ def send(
     sock: socket.socket,
     packet: bytes | memoryview,
     descriptors: list[int] | None = None,
-    flags: int = socket.MSG_DONTWAIT,
+    flags: int = AT_ONCE,
 ) -> bool:
     """Send a packet; False where the socket's buffer is full: send the same again when it is writable.
 
@@ -188,22 +192,37 @@ def send(
     return True
 
 
+# Plain numbers: combining the library's enumerations takes longer than the system call.
+_CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
+_TRUNCATED = int(socket.MSG_TRUNC)
+
+
+class _Inbox(threading.local):
+    """Where packets are received: memory that is used again, for each thread its own."""
+
+    def __init__(self) -> None:
+        self.memory = memoryview(bytearray(PACKET_BYTES_MAX))
+
+
+_inbox = _Inbox()
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
 
 
-def receive(sock: socket.socket, flags: int = socket.MSG_DONTWAIT) -> tuple[bytes, list[int]] | None:
+def receive(sock: socket.socket, flags: int = AT_ONCE) -> tuple[bytes, list[int]] | None:
     """Return a packet and its descriptors, which are the caller's now; None where there is none yet.
 
     b"" is the end of the socket. There are fewer descriptors than were sent where this process has none left: who looks
     for one of them gets a ProtocolError. Raises ProtocolError for a packet over the limit, ConnectionResetError where
     the other end was closed with packets unread.
     """
+    memory = _inbox.memory
     try:
-        packet, rights, seen, _ = sock.recvmsg(PACKET_BYTES_MAX, _ROOM_FOR_DESCRIPTORS, flags | socket.MSG_CMSG_CLOEXEC)
+        nbytes, rights, seen, _ = sock.recvmsg_into([memory], _ROOM_FOR_DESCRIPTORS, flags | _CLOSE_ON_EXEC)
     except BlockingIOError:
         return None
+    packet = bytes(memory[:nbytes])
     descriptors = _descriptors(rights) if rights else []
-    if seen & socket.MSG_TRUNC:
+    if seen & _TRUNCATED:
         for descriptor in descriptors:
             os.close(descriptor)
         raise ProtocolError(f"a packet of a child's socket is over {PACKET_BYTES_MAX} bytes")
