@@ -129,5 +129,7 @@ class Backlog:
 
     def close(self) -> None:
         """Let the memory of values and calls go."""
+        for call in list(self.calls.values()):
+            self.forget(call)
         self.parking.close()
         self.segments.close()

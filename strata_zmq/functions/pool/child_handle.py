@@ -237,6 +237,7 @@ class Child:
         for _, descriptors in self._unsent:
             _close(descriptors)
         self._unsent.clear()
+        self.calls.clear()  # they refer to this child
         self._start.close()
         self.box.close()
         of_this_process(self.box_memory, closed=True)

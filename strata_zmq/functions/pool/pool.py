@@ -317,14 +317,14 @@ class ChildPool:
         """Take a dead child's last results, blame the call that it was in, and queue the others again."""
         self._take_unsent(child, now)
         rest = list(child.calls)
+        for call in rest:
+            call.child = None
         look = child.box.look()
         if rest and ((look.phase != IDLE and look.n == rest[0].n) or self._struck(child, rest[0])):
             culprit = rest.pop(0)
             oom = self._oom.rose()
             outcome = of_death(child, culprit, exit_code, self._options.worker_name, out_of_memory=oom)
             self._backlog.finish(culprit, outcome)
-        for call in rest:
-            call.child = None
         if not child.ready:
             self._failed_starts += 1
             if self._failed_starts >= _FAILED_STARTS_MAX:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from poolkit import Owner
-from poolkit.functions import add, allocate, allocate_unlimited, hold_the_interpreter, sleep, touch_and_wait
+from poolkit.functions import add, allocate, allocate_unlimited, hold_the_interpreter, kill_me, sleep, touch_and_wait
 
 from strata_zmq.domain.task import NO_LIMITS, TaskLimits
 from strata_zmq.functions.codec import load_result
@@ -55,6 +55,15 @@ def test_a_deadline_kills_one_call_of_a_packet_and_the_others_run(tmp_path: Path
         keys += [owner.submit(touch_and_wait, __file__, __file__, limits=limits) for _ in range(30)]
         assert owner.outcome(late).cause == "deadline"
         assert all(outcome.kind == "ok" for outcome in owner.ended(keys))
+
+
+def test_a_deadline_of_a_call_that_died_before_it_concerns_nobody() -> None:
+    with Owner(1) as owner:
+        outcome = owner.outcome(owner.submit(kill_me, limits=TaskLimits(attempt_s=0.2)))
+        assert outcome.cause == "killed"
+        until = time.monotonic() + 0.3
+        owner.until(lambda: time.monotonic() > until)
+        assert owner.call(add, 1, 2) == 3
 
 
 def test_the_next_wakeup_tells_when_a_deadline_is_due(tmp_path: Path) -> None:
