@@ -125,7 +125,8 @@ class Books:
         for session in [key for key, post in self.posts.items() if post.worker_id == event.worker_id]:
             del self.posts[session]
         post = self.posts[event.session] = Post(event)
-        phases = {(task_id, attempt): phase for task_id, attempt, phase in event.held}
+        # Of an attempt that is named twice the first word counts.
+        phases = {(task_id, attempt): phase for task_id, attempt, phase in reversed(event.held)}
         for attempt in core.held_by(event.session):
             task = core.find(attempt[0])
             if task is not None and attempt in phases:
