@@ -92,8 +92,8 @@ class Caller:
         failpoint("child.call.loaded")
         if call.capture:
             self._output.catch()
-        self._box.running(n, monotonic_ns())
         try:
+            self._box.running(n, monotonic_ns())  # from here on Ctrl-C may interrupt
             value = fn(*args, **kwargs)
             if self._forked:
                 os._exit(0)

@@ -10,7 +10,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Callable, Iterable
-from typing import TextIO
+from typing import Any, TextIO
 
 from strata_zmq.functions.pool.blackbox import TAIL_BYTES, BlackBox
 
@@ -66,6 +66,28 @@ class Stream(io.TextIOBase):
         self._caught = None
         return text, cut
 
+    def write_bytes(self, data: bytes) -> None:
+        """Print bytes: passed on as they are, caught as UTF-8."""
+        below = getattr(self._first, "buffer", None)
+        if self._caught is not None or below is None:
+            self.write(data.decode("utf-8", "backslashreplace"))
+            return
+        if self._first is not None:
+            self._first.flush()
+        below.write(data)
+        self.dirty = True
+        self._printed(data[-TAIL_BYTES:])
+
+    def close(self) -> None:
+        """Flush: the stream serves the calls after this one, too."""
+        self.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the stream has that this one stands for."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._first, name)
+
     def _catch(self, text: str) -> None:
         """Keep the head. Long texts are counted piece by piece: printing costs no more memory than its text."""
         for start in range(0, len(text), _PIECE):
@@ -116,9 +138,9 @@ class _Bytes(io.BufferedIOBase):
         self._stream = stream
 
     def write(self, data: object, /) -> int:
-        """Print `data`, read as UTF-8."""
+        """Print `data`."""
         raw = bytes(data)  # type: ignore[call-overload]
-        self._stream.write(raw.decode("utf-8", "backslashreplace"))
+        self._stream.write_bytes(raw)
         return len(raw)
 
     def flush(self) -> None:

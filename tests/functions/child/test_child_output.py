@@ -38,9 +38,14 @@ def test_a_stream_behaves_like_the_one_that_it_stands_for() -> None:
     first = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", errors="strict")
     stream = Stream(first, lambda _: None, 100)
     print("one", "two", file=stream)
-    stream.buffer.write(b"three\n")
+    stream.buffer.write(b"\xff\x00 three\n")
     stream.flush()
-    assert first.buffer.getvalue() == b"one two\nthree\n"  # type: ignore[attr-defined]
+    assert first.buffer.getvalue() == b"one two\n\xff\x00 three\n"  # type: ignore[attr-defined]
+    stream.reconfigure(line_buffering=True)
+    assert stream.line_buffering
+    assert not hasattr(stream, "no_such_thing")
+    stream.close()
+    assert not stream.closed
     assert (stream.encoding, stream.errors, stream.isatty(), stream.writable()) == ("latin-1", "strict", False, True)
     first.close()
     print("nobody reads this", file=Stream(None, lambda _: None, 100))
