@@ -187,6 +187,7 @@ class FunctionWorker:
     def _before(self, attempts: list[Attempt]) -> Collection[Attempt]:
         """Tell the dispatcher what is about to begin; what cannot be told does not begin."""
         now = time.monotonic()
+        self._turns.want = self._want()
         if now - self._now < self._lease_s / 2 and self._turns.tell_started(attempts, self._link.send, now):
             failpoint("worker.started.told")
             return ()
