@@ -63,7 +63,7 @@ def _start(roster: Roster, need: int, busy: set[Child], now: float) -> Child | N
         if holder is not None and not any(child.devices for child in roster.leaving):
             roster.retire(holder, now)
         return None
-    return None if roster.full else roster.start(need, now)
+    return None if roster.full else roster.try_start(need, now)
 
 
 def _ahead(planner: Planner, roster: Roster, need: int, packets_ahead: int, plan: Assignment) -> None:

@@ -39,10 +39,12 @@ class Backlog:
         return self.planner.waiting + self.parking.count
 
     def add(self, tasks: Iterable[Runnable]) -> None:
-        """Take attempts in their order."""
+        """Take attempts in their order; one that is here already is not taken again."""
         kept, calls, put = self.parking.kept, self.calls, self.planner.put
         for task in tasks:
             call = PoolCall(task)
+            if call.key in calls:
+                continue
             calls[call.key] = call
             if call.need > self._devices:
                 text = f"it needs {call.need} gpu, this pool has {self._devices}; start workers with more"

@@ -195,12 +195,13 @@ class ChildPool:
     def next_wakeup(self) -> float | None:
         """Return the monotonic time at which `turn` has something to do though `fileno` is silent; None: never."""
         times = [child.since + self._patience(child) for child in self._roster.children if len(child.calls) > 1]
-        times += [child.ended_at + _EXIT_CODE_S for child in self._dying]
-        times += [child.retired_at + _LEAVE_S for child in self._roster.leaving]
-        times += [
-            when for when in (self._warden.next_wakeup(), self._backlog.parking.next_wakeup()) if when is not None
-        ]
-        return min(times, default=None)
+        if self._dying or self._roster.leaving:
+            times += [child.ended_at + _EXIT_CODE_S for child in self._dying]
+            times += [child.retired_at + _LEAVE_S for child in self._roster.leaving]
+        for when in (self._warden.next_wakeup(), self._backlog.parking.next_wakeup()):
+            if when is not None:
+                times.append(when)
+        return min(times) if times else None
 
     def close(self, *, timeout_s: float = 5.0, kill: bool = False) -> None:
         """End all children and wait for them: after what they run, or after `timeout_s`, or at once with `kill`.
@@ -363,8 +364,8 @@ class ChildPool:
         """Start children in place of those that died, where there are to be all at once."""
         if self._started and not self._broken:
             try:
-                while not self._roster.full:
-                    self._roster.start(0, now)
+                while not self._roster.full and self._roster.try_start(0, now) is not None:
+                    pass
             except Exception as error:  # noqa: BLE001 - whatever stops a process from starting
                 self._broken = f"a child cannot be started: {type(error).__name__}: {error}"
 

@@ -17,6 +17,8 @@ from strata_zmq.functions.pool.starting import Descriptor, of_this_process, star
 
 __all__ = ["Roster", "context_of"]
 
+_TRY_AGAIN_S = 1.0
+
 
 def context_of(options: PoolOptions) -> BaseContext:
     """Return the context to start children with; wrong options raise what they raise in ProcessPoolExecutor."""
@@ -54,6 +56,8 @@ class Roster:
         self.leaving: list[Child] = []
         self.by_descriptor: dict[int, Child] = {}
         self.free_devices = list(options.gpus)
+        self.try_again_at = 0.0
+        """When another start may be tried, after one that failed."""
         self._started = 0
 
     @property
@@ -88,6 +92,21 @@ class Roster:
             self.by_descriptor[descriptor] = child
             self._epoll.register(descriptor, select.EPOLLIN)
         return child
+
+    def try_start(self, devices: int, now: float) -> Child | None:
+        """Start a child; None where the machine has no room for one now and there are others to go on with.
+
+        Raises what starting a process raises.
+        """
+        if now < self.try_again_at and self.children:
+            return None
+        try:
+            return self.start(devices, now)
+        except OSError:
+            if not self.children:
+                raise
+            self.try_again_at = now + _TRY_AGAIN_S
+            return None
 
     def idle(self, devices: int | None = None) -> list[Child]:
         """Return the children without a call: those with that many devices, or all; ready ones first."""

@@ -15,6 +15,7 @@ from poolkit.functions import add, environment, pid, raise_in_initializer, sleep
 
 from strata_zmq.domain.task import TaskLimits
 from strata_zmq.functions.codec import Codec, load_result
+from strata_zmq.functions.pool import roster
 from strata_zmq.functions.pool.options import PoolOptions
 from strata_zmq.functions.pool.pool import ChildPool
 
@@ -234,6 +235,66 @@ def test_closing_waits_for_what_runs_and_kills_what_takes_too_long(tmp_path: Pat
         (process,) = owner.pool.processes().values()
         owner.pool.close()
         assert process.exitcode == 0
+
+
+def test_an_attempt_that_is_offered_again_is_the_same_one() -> None:
+    with Owner(1) as owner:
+        task = owner.task(add, 1, 2)
+        (key,) = owner.offer(task)
+        owner.offer(task)
+        owner.ended([key])
+        owner.turn()
+        assert not owner.doubled
+        assert owner.pool.waiting == 0
+
+
+def test_values_that_do_not_fit_a_childs_socket_at_once_arrive_as_it_reads() -> None:
+    with Owner(1, "spawn") as owner:
+        task = owner.task(add, 1, 2)
+        values = [bytes([n]) * 30_000 for n in range(120)]
+        task.refs = tuple(n.to_bytes(16, "big") for n in range(120))
+        for digest, value in zip(task.refs, values, strict=True):
+            owner.pool.keep(digest, value)
+        (key,) = owner.offer(task)
+        owner.turn()
+        (child,) = owner.pool._roster.children
+        assert child.blocked
+        assert load_result(owner.outcome(key)) == 3
+        assert not child.blocked
+
+
+def test_a_packet_that_waits_for_room_can_be_taken_back() -> None:
+    with Owner(1, "spawn") as owner:
+        task = owner.task(add, 1, 2)
+        task.refs = tuple(n.to_bytes(16, "big") for n in range(60))
+        for digest in task.refs:
+            owner.pool.keep(digest, bytes(40_000))
+        (key,) = owner.offer(task)
+        owner.turn()
+        assert owner.pool.withdraw(1) == [key]
+        assert owner.pool.phase(*key) == "unknown"
+        (key,) = owner.offer(task)
+        assert load_result(owner.outcome(key)) == 3
+
+
+def test_a_machine_without_room_for_another_process_goes_on_with_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    up, go = str(tmp_path / "up"), str(tmp_path / "go")
+    with Owner(2, "forkserver") as owner:
+        owner.submit(touch_and_wait, up, go)
+        owner.until(Path(up).exists)
+
+        def full(*_: object) -> None:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(roster, "start_child", full)
+        keys = [owner.submit(add, n, n) for n in range(5)]
+        owner.turn()
+        assert owner.pool.waiting == 5
+        Path(go).touch()
+        assert [load_result(outcome) for outcome in owner.ended(keys)] == [0, 2, 4, 6, 8]
+        assert not owner.broken
 
 
 def test_devices_are_dealt_out_and_shown_to_one_child_each() -> None:

@@ -5,13 +5,26 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from poolkit import Owner
-from poolkit.functions import add, append, fault, kill_me, leave, pid, say_and_die, sleep, touch_and_wait
+from poolkit.functions import (
+    add,
+    append,
+    babble,
+    close_everything,
+    fault,
+    kill_me,
+    leave,
+    pid,
+    say_and_die,
+    sleep,
+    touch_and_wait,
+)
 from processkit.patience import until
 
 import strata_zmq.functions.child.main as program
@@ -163,8 +176,6 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_children_end_with_a_parent_that_is_killed(method: str, tmp_path: Path) -> None:
-    import subprocess
-
     program = tmp_path / "parent.py"
     program.write_text(_PARENT.format(path=[path for path in sys.path if path.endswith("kits")], method=method))
     with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True) as parent:
@@ -182,6 +193,43 @@ def alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def test_who_babbles_into_its_socket_is_ended_and_blamed() -> None:
+    with Owner(1) as owner:
+        outcome = owner.outcome(owner.submit(babble))
+        assert (outcome.kind, outcome.cause) == ("failure", "killed")
+        assert owner.call(add, 1, 2) == 3
+
+
+def test_who_closes_all_descriptors_has_its_result_told_and_the_others_run(capfd: pytest.CaptureFixture[str]) -> None:
+    with Owner(1) as owner:
+        key = owner.submit(close_everything)
+        behind = [owner.submit(pid) for _ in range(3)]
+        child = load_result(owner.outcome(key))
+        assert child not in [load_result(outcome) for outcome in owner.ended(behind)]
+
+
+_FORGETFUL = """
+import sys
+sys.path[:0] = {path!r}
+from poolkit import Owner
+from poolkit.functions import pid, sleep
+if __name__ == "__main__":
+    owner = Owner(1, {method!r})
+    print(owner.call(pid), flush=True)
+    owner.submit(sleep, 600)
+    owner.turn()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_program_that_forgets_its_pool_ends_at_once(method: str, tmp_path: Path) -> None:
+    program = tmp_path / "forgetful.py"
+    program.write_text(_FORGETFUL.format(path=[path for path in sys.path if path.endswith("kits")], method=method))
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    until(lambda: not alive(int(done.stdout)))
 
 
 def test_a_pool_that_nobody_closed_leaves_no_child_behind() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
 import resource
 import signal
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ __all__ = [
     "allocate",
     "allocate_unlimited",
     "append",
+    "babble",
+    "close_everything",
     "environment",
     "fault",
     "hang_until",
@@ -112,6 +116,22 @@ def allocate_unlimited(nbytes: int, path: str) -> None:
     kept = np.ones(nbytes, np.uint8)
     hang_until(path)
     del kept
+
+
+def babble() -> None:
+    """Write into the process's own sockets, among them the one to its parent."""
+    for entry in Path("/proc/self/fd").iterdir():
+        descriptor = int(entry.name)
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.write(descriptor, b"babble")
+    time.sleep(30)
+
+
+def close_everything() -> int:
+    """Close all descriptors but the standard ones, as programs that become services do."""
+    os.closerange(3, 1000)
+    return os.getpid()
 
 
 def mean(array: Any) -> float:
