@@ -38,6 +38,7 @@ class HandMade:
     refuse: dict[int, Refusal] = field(default_factory=dict)
     away: bool = False
     watched: int = 0
+    with_bodies: list[bool] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def answering(self) -> None:
@@ -75,6 +76,7 @@ class HandMade:
         self, task_ids: Sequence[bytes], timeout_s: float, *, bodies: bool = True
     ) -> AsyncIterator[TaskView]:
         self.answering()
+        self.with_bodies.append(bodies)
         self.watched += 1
         left = list(task_ids)
         try:

@@ -202,12 +202,15 @@ def test_waiting_for_all_returns_their_results_in_the_order_asked_for(http, disp
 
 def test_waiting_for_any_returns_with_the_first(http, dispatcher, execute) -> None:
     ids = [execute(-1).json()["task_id"] for _ in range(3)]
-    body = {"task_ids": ids, "any": True}
+    body = {"task_ids": ids, "any": True, "timeout_s": 300}
     told = http.both(http.client.post("/wait", json=body), later(dispatcher, ids[1]))[0].json()
     assert [row["task_id"] for row in told["tasks"]] == [ids[1]]
     assert told["pending"] == [ids[0], ids[2]]
     dispatcher.complete(raw(ids[2]), b"\x80\x04K\x01.")
     assert len(http.post("/wait", body).json()["tasks"]) == 2
+    unknown = str(uuid.uuid4())
+    told = http.post("/wait", body | {"task_ids": [ids[0], unknown], "timeout_s": 0}).json()
+    assert [row["task_id"] for row in told["tasks"]] == [unknown]
     assert dispatcher.watched == 0
 
 
@@ -224,6 +227,8 @@ def test_a_wait_without_results_leaves_them_out(http, dispatcher, execute) -> No
     dispatcher.complete(raw(task_id), b"\x80\x04K\x01.")
     told = http.post("/wait", {"task_ids": [task_id], "results": False}).json()
     assert told["tasks"] == [{"task_id": task_id, "status": "COMPLETED", "result": None}]
+    http.post("/wait", {"task_ids": [task_id]})
+    assert dispatcher.with_bodies == [False, True]
 
 
 def test_events_tell_each_end_and_then_that_all_are_done(http, dispatcher, execute) -> None:

@@ -49,8 +49,8 @@ def test_bodies_under_way_are_bounded_together(http, dispatcher, monkeypatch) ->
     monkeypatch.setattr(door, "BODIES_BYTES_MAX", 100)
     told = http.post("/register_function", BODY | {"name": "x" * 100})
     assert (told.status_code, told.headers["retry-after"]) == (429, "1")
-    monkeypatch.setattr(door, "BODIES_BYTES_MAX", 10_000)
-    assert http.post("/register_function", BODY).status_code == 201
+    monkeypatch.setattr(door, "BODIES_BYTES_MAX", 1000)
+    assert {http.post("/register_function", BODY).status_code for _ in range(20)} == {201}
 
 
 JSON = {"content-type": "application/json"}

@@ -72,6 +72,8 @@ def test_a_damaged_pickle_is_judged_as_pickletools_judges_it(value: object, prot
 @example(data=b"S'\n.")
 @example(data=b"S'a\\x41'\n.")
 @example(data=b"\x8b\xff\xff\xff\xff.")
+@example(data=b"T\xfb\xff\xff\xff.")  # five bytes back is itself
+@example(data=b"Sa\n.")
 @example(data=b"\x8c\x01\xff.")
 @example(data=b"\x8d" + b"\xff" * 8 + b".")
 def test_any_bytes_are_judged_as_pickletools_judges_them(data: bytes) -> None:
