@@ -116,6 +116,7 @@ class Dispatcher:
 
     def _wake(self, incarnation: int, at: float) -> None:
         if self.up and incarnation == self.incarnation and at == self._planned:
+            self._planned = float("inf")
             self._turn()
 
     def _turn(self) -> None:

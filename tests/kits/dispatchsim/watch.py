@@ -250,14 +250,17 @@ class Watch:
         seen = {
             (event.client, key) for event in events if isinstance(event, said.ResultsSeen) for key in event.task_ids
         }
+        gone = {client for client, abandoned in self._gone.items() if abandoned}
         for event in events:
             if isinstance(event, said.Attached | said.Detached):
                 self._gone[event.client] = isinstance(event, said.Detached) and event.abandon
+                if self._gone[event.client]:
+                    gone.add(event.client)
         config = self.sim.config
         for task in effects.forgotten:
             keep_s = task.limits.keep_s
             over = now >= task.ended_at + (keep_s or config.unseen_s)
-            alone = keep_s == 0 and task.limits.durability == "none" and self._gone.get(task.client, False)
+            alone = keep_s == 0 and task.limits.durability == "none" and task.client in gone
             said_so = keep_s == 0 and (task.client, task.task_id) in seen
             shed = self._result_bytes > config.results_bytes_max
             self.expect(over or alone or said_so or shed, "a result is kept until its time has come")
