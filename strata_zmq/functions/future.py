@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import threading
 from concurrent.futures import Future, InvalidStateError
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from strata_zmq.domain.task import Outcome, OutcomeReport
 from strata_zmq.functions.calls import Engine
@@ -18,7 +18,8 @@ T = TypeVar("T")
 _ASK_S = 5.0
 """How long `cancel` waits for those who know how far a call has come. They answer within milliseconds."""
 
-_log = logging.getLogger(__name__)
+_UNSEEN = threading.RLock()
+"""Held while a future without a condition changes its state or gets one. Re-entrant: a signal may interrupt it."""
 
 
 class StrataFuture(Future[T]):
@@ -28,9 +29,20 @@ class StrataFuture(Future[T]):
     asked for, and the process that ran it. Most calls have none.
     """
 
+    # A future's condition and lists are eleven objects, and a burst of short calls ends before anybody looks at most of
+    # their futures. They are made when somebody does; the base class reaches all of them through `_condition`.
     report: OutcomeReport | None = None
     _engine: Engine | None = None
     _id: bytes = b""
+    _made: threading.Condition | None = None
+    _state: str = "PENDING"
+    _result: Any = None
+    _exception: BaseException | None = None
+    _waiters: Any = ()
+    _done_callbacks: Any = ()
+
+    def __init__(self) -> None:
+        """Nothing is made yet."""
 
     @property
     def task_id(self) -> str:
@@ -53,18 +65,55 @@ class StrataFuture(Future[T]):
             return self.cancelled()
         return self._withdraw()
 
+    def result(self, timeout: float | None = None) -> T:
+        """Return what the call returned, or raise what it raised; TimeoutError if it takes longer than `timeout`."""
+        if self._state == "FINISHED" and self._exception is None:
+            return self._result  # type: ignore[no-any-return]
+        return super().result(timeout)
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override] # an attribute there
+        if self._made is None:
+            with _UNSEEN:
+                if self._made is None:
+                    self._waiters, self._done_callbacks = [], []
+                    # In one step: the signal handler that comes in between may want the same future's.
+                    self.__dict__.setdefault("_made", threading.Condition())
+        return self._made  # type: ignore[return-value] # it stays
+
     def _submitted(self, engine: Engine, task_id: bytes) -> None:
         self._engine, self._id = engine, task_id
+
+    def _begin(self) -> bool:
+        """As set_running_or_notify_cancel."""
+        if self._made is None:
+            with _UNSEEN:
+                if self._made is None:
+                    self._state = "RUNNING"
+                    return True
+        return self.set_running_or_notify_cancel()
+
+    def _finish(self, value: object, error: BaseException | None) -> None:
+        """As set_result or set_exception; nothing where the future has come to an end already."""
+        if self._made is None:
+            with _UNSEEN:
+                if self._made is None:
+                    self._result, self._exception = value, error
+                    self._state = "FINISHED"
+                    return
+        with contextlib.suppress(InvalidStateError):  # it was cancelled, and nobody waits for this
+            if error is None:
+                self.set_result(value)  # type: ignore[arg-type]
+            else:
+                self.set_exception(error)
 
     def _withdraw(self) -> bool:
         """Become cancelled from any state that is not an end; True if this is cancelled now."""
         with self._condition:
-            if self._state in ("PENDING", "RUNNING"):
+            mine = self._state in ("PENDING", "RUNNING")
+            if mine:
                 self._state = "CANCELLED"
                 self._condition.notify_all()
-                mine = True
-            else:
-                mine = False
         if mine:
             self._invoke_callbacks()  # type: ignore[attr-defined]
         if self._state == "CANCELLED":
@@ -77,7 +126,7 @@ class Delivery:
 
     __slots__ = ("_begun", "_future")
 
-    def __init__(self, future: StrataFuture[object]) -> None:
+    def __init__(self, future: StrataFuture[Any]) -> None:
         self._future = future
         self._begun = False
 
@@ -86,7 +135,7 @@ class Delivery:
         if self._begun:
             return not self._future.cancelled()
         self._begun = True
-        return self._future.set_running_or_notify_cancel()
+        return self._future._begin()  # noqa: SLF001 - two halves of one thing
 
     def resolve(self, outcome: Outcome) -> None:
         """Load the result or the exception and settle the future with it."""
@@ -94,16 +143,10 @@ class Delivery:
         if outcome.report is not None:
             future.report = outcome.report
         if outcome.cause == "cancelled":
-            future._withdraw()  # noqa: SLF001 - two halves of one thing
-            return
-        value, error = open_outcome(outcome)
-        with contextlib.suppress(InvalidStateError):  # it was cancelled, and nobody waits for this
-            if error is None:
-                future.set_result(value)
-            else:
-                future.set_exception(error)
+            future._withdraw()  # noqa: SLF001
+        else:
+            future._finish(*open_outcome(outcome))  # noqa: SLF001
 
     def fail(self, error: BaseException) -> None:
         """Settle the future with the engine's own error."""
-        with contextlib.suppress(InvalidStateError):
-            self._future.set_exception(error)
+        self._future._finish(None, error)  # noqa: SLF001

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import select
 import sys
@@ -18,7 +19,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from multiprocessing.process import BaseProcess
 
-from strata_zmq.domain.task import FINAL, Payload, Task
+from strata_zmq.domain.task import FINAL, Outcome, Payload, Task
 from strata_zmq.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
@@ -60,6 +61,10 @@ _LAST_WORDS_S = 1.0
 """How long children may still take once it is known that they fail."""
 _FORGET_BYTES = 256 * 1024
 """So much of results that have arrived may wait for the core's next step to be forgotten."""
+_LAST_MAX = 8
+"""So many results may be delivered before the core is told of them, ..."""
+_LAST_BYTES = 64 * 1024
+"""... each as long as this: the core keeps them until then."""
 _RESULT_BYTES = 256
 """What a result costs beside its body."""
 
@@ -111,6 +116,8 @@ class LocalEngine:
         self._parts: dict[bytes, SharedParts] = {}
         # What the core is told with its next step.
         self._started: list[Attempt] = []
+        self._finished: list[Outcome] = []
+        self._core_due = math.inf
         self._seen: list[bytes] = []
         self._seen_bytes = 0
         self._cancelled: list[bytes] = []
@@ -256,17 +263,49 @@ class LocalEngine:
                 self._pool.close(timeout_s=_LAST_WORDS_S)
                 self._break(f"children cannot be started: {broken or turn.broken}")
                 return
-            if turn.outcomes or self._asked():
+            if turn.outcomes or self._asked() or self._behind():
                 continue
             if self._closing and self._ended():
                 return
-            if self._sleep(poller):
-                turn = self._pool_turn(time.monotonic())
+            turn = self._listen(poller)
+
+    def _listen(self, poller: select.poll) -> PoolTurn:
+        """Sleep until there is something that the core has to be told of, and return what the pool says."""
+        while self._sleep(poller):
+            turn = self._pool_turn(time.monotonic())
+            if not self._last_results(turn):
+                return turn
+        return PoolTurn()
 
     def _pool_turn(self, now: float) -> PoolTurn:
         turn = self._pool.turn(now, self._about_to_start)
         self._started += turn.started
         return turn
+
+    def _last_results(self, turn: PoolTurn) -> bool:
+        """Deliver results after which nothing is left to decide: the core is told of them when there is.
+
+        Whoever makes one call after the other waits for nothing else.
+        """
+        outcomes, live = turn.outcomes, self._live
+        if not outcomes or len(outcomes) != len(live) or len(outcomes) > _LAST_MAX or turn.broken:
+            return False
+        if self._followers or self._parts or self._asked() or self._deadlines():
+            return False
+        for outcome in outcomes:
+            body = outcome.body
+            if (
+                outcome.kind != "ok"
+                or outcome.task_id not in live
+                or type(body) is not bytes
+                or len(body) > _LAST_BYTES
+            ):
+                return False
+        self._finished += outcomes
+        self._started.clear()  # all that has started is among them: an end implies the start
+        for outcome in outcomes:
+            live.pop(outcome.task_id).resolve(outcome)
+        return True
 
     def _asked(self) -> bool:
         """Say whether a caller waits for this thread to do something."""
@@ -277,45 +316,52 @@ class LocalEngine:
             return self._closing and not self._live
 
     def _advance(self, turn: PoolTurn) -> PoolTurn:
-        """Tell the core what happened, hand out what it assigned, and only then wake those who wait for results.
-
-        What can wait for the next step does: which calls have started, unless there are deadlines to keep, and which
-        results have arrived, unless they are many or large.
-        """
+        """Tell the core what happened, hand out what it assigned, and only then wake those who wait for results."""
         now = time.monotonic()
         if self._withdrawals:
             self._answer_withdrawals()
         submitted = [self._incoming.popleft() for _ in range(len(self._incoming))]
         while self._kept:
             self._pool.keep(*self._kept.popleft())
-        events: list[Event] = []
-        if turn.outcomes:
-            events.append(Finished(_SESSION, turn.outcomes))
-        if submitted:
-            events.append(Submitted(_CLIENT, 0, submitted))
+        events = self._events(turn, submitted)
+        if not events and self._core_due > now:
+            return PoolTurn()
+        effects = self._core.step(events, now)
+        due = self._core.next_wakeup()
+        self._core_due = math.inf if due is None else due
+        return self._perform(effects, submitted, now)
+
+    def _events(self, turn: PoolTurn, submitted: Sequence[Task]) -> list[Event]:
+        """Return what the core is to be told, in its order; nothing where all that there is can wait."""
         if self._cancel_pending:
             self._cancel_pending = False
             self._cancelled.extend(self._live)
+        if not (turn.outcomes or submitted or self._cancelled or self._behind() or self._seen_bytes >= _FORGET_BYTES):
+            return []
+        events: list[Event] = []
+        if self._started:
+            events.append(Started(_SESSION, self._started))
+            self._started = []
+        if self._finished or turn.outcomes:
+            events.append(Finished(_SESSION, self._finished + turn.outcomes))
+            self._finished = []
+        if submitted:
+            events.append(Submitted(_CLIENT, 0, submitted))
         if self._cancelled:
             events.append(CancelAsked(_CLIENT, 0, self._cancelled, False))
             self._cancelled = []
-        if not events and self._seen_bytes < _FORGET_BYTES and not (self._started and self._deadlines()):
-            due = self._core.next_wakeup()
-            if due is None or due > now:
-                return PoolTurn()
-        if self._started:
-            events.insert(0, Started(_SESSION, self._started))
-            self._started = []
         if self._seen:
             events.append(ResultsSeen(_CLIENT, self._seen))
-            self._seen = []
-            self._seen_bytes = 0
-        return self._perform(self._core.step(events, now), submitted, now)
+            self._seen, self._seen_bytes = [], 0
+        return events
+
+    def _behind(self) -> bool:
+        """Say whether the core has to be told now of what could wait: it decides by the clock."""
+        return bool(self._started) and self._deadlines()
 
     def _deadlines(self) -> bool:
-        """Say whether the core has to be told of starts in time: it may be about to end a call that waits too long."""
-        due = self._core.next_wakeup()
-        return due is not None and due - time.monotonic() < _NAP_MAX_S
+        """Say whether the core may be about to end a call by the clock: then it has to know what has started."""
+        return self._core_due < time.monotonic() + _NAP_MAX_S
 
     def _perform(self, effects: Effects, submitted: Sequence[Task], now: float) -> PoolTurn:
         for attempts in effects.stopped.values():
@@ -416,12 +462,9 @@ class LocalEngine:
         if self._asked() or (self._closing and not self._live):  # by somebody who saw this thread awake
             self._asleep = False
             return False
-        due = min(
-            (moment for moment in (self._core.next_wakeup(), self._pool.next_wakeup()) if moment is not None),
-            default=None,
-        )
-        timeout_ms = None if due is None else min(max(0.0, due - time.monotonic()), _NAP_MAX_S) * 1000
-        ready = poller.poll(timeout_ms)
+        pool_due = self._pool.next_wakeup()
+        due = self._core_due if pool_due is None else min(self._core_due, pool_due)
+        ready = poller.poll(None if due == math.inf else min(max(0.0, due - time.monotonic()), _NAP_MAX_S) * 1000)
         self._asleep = False
         for descriptor, _ in ready:
             if descriptor == self._bell:

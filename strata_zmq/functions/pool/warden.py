@@ -68,6 +68,8 @@ class Warden:
 
     def next_wakeup(self) -> float | None:
         """Return when `check` has something to look at, None while nothing is watched."""
+        if not (self._deadlines or self._unwanted or self._watched):
+            return None
         times = []
         if self._deadlines:
             times.append(self._deadlines[0][0])
