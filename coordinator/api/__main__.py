@@ -61,7 +61,7 @@ def run(
     keys = CurveKeys.load(curve_keys) if curve_keys else None
     app = create_app(None, endpoint=endpoint, keys=keys, hosts=(*LOCAL_HOSTS, host), token=token, durability=durability)
     with _listen(host, port) as listening:
-        url = f"http://{host}:{listening.getsockname()[1]}"
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         server = _Server(
             uvicorn.Config(
                 app,
