@@ -39,10 +39,13 @@ class Link:
             raise
         self.socket = self._socket
         """For polling."""
+        # The methods of the class below pyzmq's own: what it adds, for draft sockets, costs as much as the sending.
+        self._send_frame = super(zmq.Socket, self._socket).send
+        self._receive = super(zmq.Socket, self._socket).recv
 
     def send(self, message: msgspec.Struct, frames: Sequence[Buffer] = ()) -> bool:
         """Send at once, or not at all: False where nobody is connected, or does not read."""
-        send = self._socket.send
+        send = self._send_frame
         data = encode_function(message)
         try:
             send(data, _MORE if frames else _DONTWAIT)
@@ -58,16 +61,16 @@ class Link:
 
     def drain(self) -> Iterator[tuple[WorkerReply, list[Buffer]]]:
         """Take what has arrived, to the last message; one that cannot be read is logged."""
-        receive = self._socket.recv
+        receive = self._receive
         while True:
             try:
-                first = receive(_DONTWAIT, copy=False)
+                first = receive(_DONTWAIT, False)
             except zmq.Again:
                 return
             frames: list[Buffer] = []
             more = first.more
             while more:
-                frame = receive(0, copy=False)
+                frame = receive(0, False)
                 more = frame.more
                 frames.append(frame.buffer if len(frame) >= _SHARED_BYTES_MIN else frame.bytes)
             try:

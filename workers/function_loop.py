@@ -6,6 +6,7 @@ worker that cannot speak, or that may have been taken for lost, hands nothing ou
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -37,6 +38,8 @@ log = logging.getLogger("strata.function_worker")
 
 _ENLIST_AGAIN_S = 1.0
 _CONNECT_AGAIN_S = 0.05
+_GARBAGE_MIN = 50_000
+"""New objects that the loop may leave behind before the garbage collector looks for cycles among them."""
 _LEASE_S = 5.0
 """Until the dispatcher has named its own."""
 _SURE = 2 / 3
@@ -122,6 +125,10 @@ class FunctionWorker:
         poller = zmq.Poller()
         for one in (self._link.socket, self._pool.fileno(), self._wake):
             poller.register(one, zmq.POLLIN)
+        # What a start leaves stays, and calls go by their reference counts: the collector would find nothing.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GARBAGE_MIN)
         self._looped_at = time.monotonic()
         wait_s = 0.0
         while not self._has_left():

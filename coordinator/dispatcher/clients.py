@@ -282,8 +282,7 @@ class Clients:
                 coming.append(task_id)
             elif not letter.add(task_id, task, bodies=query.bodies) and task is not None:
                 later.append(task)
-        if not query.bodies:
-            client.deliveries.lean.update(coming, (task.task_id for task in later))
+        client.deliveries.wish(coming + [task.task_id for task in later], bodies=query.bodies)
         if later:
             self.deliver(client.client_id, later)
         if coming:

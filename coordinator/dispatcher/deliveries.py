@@ -19,6 +19,7 @@ WINDOW = 32
 """Most RESULTS that are under way to a client and not seen."""
 _AGAIN_S = 2.0
 _AGAIN_MAX_S = 30.0
+_LEAN_MAX = 1_000_000
 _LOOK_AHEAD = 4096
 """How many waiting ends are looked at for the next messages."""
 
@@ -44,8 +45,8 @@ class Deliveries:
         self._unseen: deque[_Numbered] = deque()
         self._number = 0
         self._again_s = _AGAIN_S
-        self.lean: set[bytes] = set()
-        """Tasks whose results the client wants without their bodies."""
+        self._lean: dict[bytes, None] = {}
+        """Tasks whose results the client wants without their bodies, as told last; the latest of them."""
 
     def __len__(self) -> int:
         return len(self._waiting) + sum(len(one.tasks) for one in self._unseen)
@@ -60,9 +61,19 @@ class Deliveries:
         while self._unseen and self._unseen[0].number <= number:
             ids.extend(task.task_id for task in self._unseen.popleft().tasks)
             self._again_s = _AGAIN_S
-        if self.lean:
-            self.lean.difference_update(ids)
+        if self._lean:
+            self.wish(ids, bodies=True)
         return ids
+
+    def wish(self, task_ids: Iterable[bytes], *, bodies: bool) -> None:
+        """The client wants these tasks' results with their bodies, or without."""
+        lean = self._lean
+        for task_id in task_ids:
+            lean.pop(task_id, None)
+            if not bodies:
+                lean[task_id] = None
+        while len(lean) > _LEAN_MAX:
+            del lean[next(iter(lean))]
 
     def flush(self, send: _Send, now: float) -> None:
         """Send what is waiting, as far as the window goes."""
@@ -109,7 +120,7 @@ class Deliveries:
         return sent
 
     def _outcome(self, task: Task) -> Outcome | None:
-        return self._rows.outcome(task, bodies=task.task_id not in self.lean)
+        return self._rows.outcome(task, bodies=task.task_id not in self._lean)
 
     def _weight(self, task: Task) -> Weight:
         return row_weight(self._outcome(task))
