@@ -16,17 +16,15 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 
 from strata_zmq.domain.task import FINAL, Outcome, Payload, Task
 from strata_zmq.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
-    ResultExpiredError,
     UnavailableError,
     WorkerFailure,
-    from_wire,
 )
 from strata_zmq.functions.calls import PackedCall, Resolver, payload_digest
 from strata_zmq.functions.dispatch.core import Core, CoreConfig
@@ -45,6 +43,7 @@ from strata_zmq.functions.dispatch.events import (
 from strata_zmq.functions.pool.options import PoolOptions, PoolTurn
 from strata_zmq.functions.pool.pool import ChildPool
 from strata_zmq.functions.pool.segments import SegmentPool, SharedParts
+from strata_zmq.functions.waiting import Waiting
 
 __all__ = ["CALLS_MAX", "LocalEngine"]
 
@@ -59,14 +58,6 @@ _NAP_MAX_S = 3600.0
 """poll takes no more than 24 days."""
 _LAST_WORDS_S = 1.0
 """How long children may still take once it is known that they fail."""
-_FORGET_BYTES = 256 * 1024
-"""So much of results that have arrived may wait for the core's next step to be forgotten."""
-_LAST_MAX = 8
-"""So many results may be delivered before the core is told of them, ..."""
-_LAST_BYTES = 64 * 1024
-"""... each as long as this: the core keeps them until then."""
-_RESULT_BYTES = 256
-"""What a result costs beside its body."""
 
 _log = logging.getLogger(__name__)
 
@@ -111,16 +102,13 @@ class LocalEngine:
         self._kept: deque[tuple[bytes, bytes | SharedParts]] = deque()
         self._incoming: deque[Task] = deque()
         self._withdrawals: deque[_Withdrawal] = deque()
-        self._live: dict[bytes, Resolver] = {}
-        self._followers: dict[bytes, list[Resolver]] = {}
-        self._parts: dict[bytes, SharedParts] = {}
+        self._waiting = Waiting(self._segments)
+        self._live = self._waiting.live
         # What the core is told with its next step.
         self._started: list[Attempt] = []
         self._finished: list[Outcome] = []
-        self._core_due = math.inf
-        self._seen: list[bytes] = []
-        self._seen_bytes = 0
         self._cancelled: list[bytes] = []
+        self._core_due = math.inf
         # Held while the thread is started or told to end, and while a call is added: none is added to an ended engine.
         self._gate = threading.RLock()
         self._asleep = False
@@ -148,7 +136,7 @@ class LocalEngine:
                 self._check_open()
                 self._check_room(len(tasks))
             except BaseException:
-                self._release([task.task_id for task in tasks])
+                self._waiting.release([task.task_id for task in tasks])
                 raise
             for task, (_, resolver) in zip(tasks, calls, strict=True):
                 self._live[task.task_id] = resolver
@@ -213,7 +201,7 @@ class LocalEngine:
         body = call.body
         key_digest = payload_digest(_whole(call)) if call.key else b""
         if type(body) is tuple:
-            body = self._parts[task_id] = self._segments.store(body[0], _views(body))
+            body = self._waiting.parts[task_id] = self._segments.store(body[0], _views(body))
         size = body.nbytes if isinstance(body, SharedParts) else len(body)  # type: ignore[arg-type]
         return Task(task_id, _CLIENT, call.function, body, size, call.limits, call.refs, call.key, key_digest)
 
@@ -278,7 +266,7 @@ class LocalEngine:
         return PoolTurn()
 
     def _pool_turn(self, now: float) -> PoolTurn:
-        turn = self._pool.turn(now, self._about_to_start)
+        turn = self._pool.turn(now, self._waiting.begin)
         self._started += turn.started
         return turn
 
@@ -287,24 +275,10 @@ class LocalEngine:
 
         Whoever makes one call after the other waits for nothing else.
         """
-        outcomes, live = turn.outcomes, self._live
-        if not outcomes or len(outcomes) != len(live) or len(outcomes) > _LAST_MAX or turn.broken:
+        if turn.broken or self._asked() or self._deadlines() or not self._waiting.deliver_last(turn.outcomes):
             return False
-        if self._followers or self._parts or self._asked() or self._deadlines():
-            return False
-        for outcome in outcomes:
-            body = outcome.body
-            if (
-                outcome.kind != "ok"
-                or outcome.task_id not in live
-                or type(body) is not bytes
-                or len(body) > _LAST_BYTES
-            ):
-                return False
-        self._finished += outcomes
+        self._finished += turn.outcomes
         self._started.clear()  # all that has started is among them: an end implies the start
-        for outcome in outcomes:
-            live.pop(outcome.task_id).resolve(outcome)
         return True
 
     def _asked(self) -> bool:
@@ -313,7 +287,7 @@ class LocalEngine:
 
     def _ended(self) -> bool:
         with self._gate:
-            return self._closing and not self._live
+            return self._closing and self._waiting.over
 
     def _advance(self, turn: PoolTurn) -> PoolTurn:
         """Tell the core what happened, hand out what it assigned, and only then wake those who wait for results."""
@@ -336,7 +310,7 @@ class LocalEngine:
         if self._cancel_pending:
             self._cancel_pending = False
             self._cancelled.extend(self._live)
-        if not (turn.outcomes or submitted or self._cancelled or self._behind() or self._seen_bytes >= _FORGET_BYTES):
+        if not (turn.outcomes or submitted or self._cancelled or self._behind() or self._waiting.much_seen):
             return []
         events: list[Event] = []
         if self._started:
@@ -350,9 +324,8 @@ class LocalEngine:
         if self._cancelled:
             events.append(CancelAsked(_CLIENT, 0, self._cancelled, False))
             self._cancelled = []
-        if self._seen:
-            events.append(ResultsSeen(_CLIENT, self._seen))
-            self._seen, self._seen_bytes = [], 0
+        if self._waiting.seen:
+            events.append(ResultsSeen(_CLIENT, self._waiting.take_seen()))
         return events
 
     def _behind(self) -> bool:
@@ -375,64 +348,12 @@ class LocalEngine:
             turn = self._pool_turn(now)
         for verdict in effects.verdicts:
             if isinstance(verdict, Verdicts):
-                self._tell(verdict, submitted)
+                self._waiting.settle(verdict, submitted, self._core.find)
         for tasks in effects.results.values():
-            self._deliver(tasks)
+            self._waiting.deliver(tasks)
         for line in effects.notes:
             _log.info("%s", line)
         return turn
-
-    def _deliver(self, tasks: Sequence[Task]) -> None:
-        take = self._live.pop
-        for task in tasks:
-            task_id = task.task_id
-            resolver = take(task_id, None)
-            outcome = task.outcome
-            if self._parts:
-                self._release((task_id,))
-            if outcome is not None:
-                if resolver is not None:
-                    resolver.resolve(outcome)
-                for follower in self._followers.pop(task_id, ()) if self._followers else ():
-                    follower.resolve(outcome)
-                body = outcome.body
-                self._seen_bytes += _RESULT_BYTES + (len(body) if type(body) is bytes else _FORGET_BYTES)
-            self._seen.append(task_id)
-
-    def _tell(self, verdict: Verdicts, submitted: Sequence[Task]) -> None:
-        """Settle the calls that are no new tasks: refused ones, and those whose key stands for another."""
-        for refusal in verdict.refused:
-            resolver = self._live.pop(submitted[refusal.index].task_id, None)
-            self._release((submitted[refusal.index].task_id,))
-            if resolver is not None:
-                resolver.fail(from_wire(refusal.code, refusal.message))
-        for index, existing in verdict.existing:
-            resolver = self._live.pop(submitted[index].task_id, None)
-            self._release((submitted[index].task_id,))
-            if resolver is None:
-                continue
-            task = self._core.find(existing)
-            if task is not None and task.state not in FINAL:
-                self._followers.setdefault(existing, []).append(resolver)
-            elif task is not None and task.outcome is not None and task.state != "EXPIRED":
-                resolver.resolve(task.outcome)
-            else:
-                resolver.fail(
-                    ResultExpiredError(
-                        f"key {submitted[index].key!r}: the call that it stands for has ended and its result is gone;"
-                        " keep_s in its limits says how long it can be asked for again"
-                    )
-                )
-
-    def _about_to_start(self, attempts: list[Attempt]) -> Collection[Attempt]:
-        """Return which of these calls were cancelled meanwhile and must not run."""
-        live = self._live.get
-        cancelled = []
-        for attempt in attempts:
-            resolver = live(attempt[0])
-            if resolver is None or not resolver.begin():
-                cancelled.append(attempt)
-        return cancelled
 
     def _answer_withdrawals(self) -> None:
         while self._withdrawals:
@@ -459,7 +380,7 @@ class LocalEngine:
     def _sleep(self, poller: select.poll) -> bool:
         """Wait for a caller, a child or the clock; True if the pool may have something to say."""
         self._asleep = True
-        if self._asked() or (self._closing and not self._live):  # by somebody who saw this thread awake
+        if self._asked() or (self._closing and self._waiting.over):  # by somebody who saw this thread awake
             self._asleep = False
             return False
         pool_due = self._pool.next_wakeup()
@@ -477,22 +398,11 @@ class LocalEngine:
         with self._gate:
             self.broken = why
             self._closing = True
-            left = [*self._live.values(), *(one for many in self._followers.values() for one in many)]
-            self._live.clear()
-            self._followers.clear()
-        for resolver in left:
-            resolver.fail(WorkerFailure(why, cause="initializer"))
-
-    def _release(self, task_ids: Collection[bytes]) -> None:
-        """Give the memory of these calls' buffers back."""
-        for task_id in task_ids:
-            parts = self._parts.pop(task_id, None)
-            if parts is not None:
-                self._segments.give_back(parts)
+        self._waiting.fail_all(WorkerFailure(why, cause="initializer"))
 
     def _release_all(self) -> None:
         self._pool.close(kill=bool(self.broken))
-        self._release(list(self._parts))
+        self._waiting.release(list(self._waiting.parts))
         self._segments.close()
 
 
