@@ -21,6 +21,7 @@ from strata_zmq.bench.loads.function_calls import (
     latencies,
     rate,
 )
+from strata_zmq.bench.loads.function_contenders import STOCK, stock_pool
 from strata_zmq.bench.model import Case, Contender, Sample, Settings
 from strata_zmq.bench.timing import MILLISECONDS
 from strata_zmq.functions.executor import StrataExecutor
@@ -31,10 +32,9 @@ if TYPE_CHECKING:
     from strata_zmq.bench.figures import Better
     from strata_zmq.bench.model import Measure
 
-__all__ = ["BEHIND_MAX", "CHILDREN", "crash_floor", "local_cases", "stock_pool"]
+__all__ = ["BEHIND_MAX", "CHILDREN", "crash_floor", "local_cases"]
 
 CHILDREN = 2
-STOCK = "ProcessPoolExecutor"
 SUBJECT = "StrataExecutor"
 LARGE_MIB = 64
 BEHIND_MAX = 5
@@ -120,11 +120,6 @@ def crash_floor() -> Floor:
             Extra("usable", 1.0, "higher", "the pool stays usable"),
         ),
     )
-
-
-def stock_pool(children: int, measure: Callable[[Executor], Sample]) -> Contender:
-    """The standard library's pool as a peer."""
-    return Contender(STOCK, lambda: _opened(lambda: ProcessPoolExecutor(children), measure))
 
 
 def _case(

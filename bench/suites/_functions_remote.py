@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
-from statistics import median
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from strata_zmq.bench.floors import Absolute, Floor, ToPeer
 from strata_zmq.bench.loads.function_bodies import nothing
 from strata_zmq.bench.loads.function_calls import INNOCENTS, after_a_kill, behind_one_long, latencies, rate, sleeps
+from strata_zmq.bench.loads.function_contenders import (
+    CELERY,
+    DASK,
+    MODULES,
+    PARSL,
+    RAY,
+    peer_latencies,
+    peer_rate,
+    stock_pool,
+    through,
+)
 from strata_zmq.bench.loads.functions import service
 from strata_zmq.bench.model import Case, Contender, Sample, Settings
-from strata_zmq.bench.peer_process import peer_process
-from strata_zmq.bench.timing import MILLISECONDS
-from strata_zmq.domain.task import NO_LIMITS, TaskLimits
+from strata_zmq.domain.task import TaskLimits
 from strata_zmq.functions.executor import StrataExecutor
 
-from ._functions_local import BEHIND_MAX, CHILDREN, crash_floor, stock_pool
+from ._functions_local import BEHIND_MAX, CHILDREN, crash_floor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["remote_cases"]
 
-RAY, PARSL, DASK, CELERY = "Ray tasks", "Parsl HTEX", "Dask distributed", "Celery on Redis"
-MODULES = {RAY: "peer_ray", PARSL: "peer_parsl", DASK: "peer_dask", CELERY: "peer_celery"}
 DURABLE_RATE = 8000.0
 SLEEPS, SLEEP_S, SLEEPERS, SLEEPS_MAX_S = 20, 0.5, 4, 2.6
 SPEED_UP = 3.8
@@ -67,8 +72,8 @@ def _throughput(settings: Settings) -> Iterator[Case]:
             size=_size(tasks),
             unit="calls/s",
             better="higher",
-            subject=_through(settings.scratch, mode, partial(rate, tasks=tasks)),
-            peers=tuple(_peer(name, tasks) for name in (MODULES if mode == "push" else (PARSL,))),
+            subject=through(settings.scratch, mode, partial(rate, tasks=tasks), CHILDREN),
+            peers=tuple(peer_rate(name, tasks, CHILDREN) for name in (MODULES if mode == "push" else (PARSL,))),
             floor=None if settings.quick else Floor(f"functions.{mode}", asked[mode]),
             rounds=settings.pick(2, 5),
             notes=(_NONE, "one client, on TCP; submitted at once, and every result read"),
@@ -85,8 +90,8 @@ def _latency(settings: Settings) -> Iterator[Case]:
             size=f"one call after the other, {CHILDREN} children",
             unit="ms",
             better="lower",
-            subject=_through(settings.scratch, mode, partial(latencies, calls=calls)),
-            peers=(_peer_latency(RAY, calls), _peer_latency(PARSL, calls)) if mode == "push" else (),
+            subject=through(settings.scratch, mode, partial(latencies, calls=calls), CHILDREN),
+            peers=tuple(peer_latencies(name, calls, CHILDREN) for name in (RAY, PARSL)) if mode == "push" else (),
             floor=Floor("functions.push.latency", (asks,)) if mode == "push" and not settings.quick else None,
             rounds=settings.pick(2, 5),
             notes=(_NONE,),
@@ -97,13 +102,13 @@ def _durable(settings: Settings) -> Iterator[Case]:
     tasks = settings.pick(300, 4000)
     stores: tuple[tuple[Kept, str], ...] = (("sqlite", _IN_SQLITE), ("redis", _IN_REDIS))
     for store, note in stores:
-        asks = Absolute(DURABLE_RATE, f">= {DURABLE_RATE:,.0f}/s")
+        run, asks = partial(rate, tasks=tasks), Absolute(DURABLE_RATE, f">= {DURABLE_RATE:,.0f}/s")
         yield Case(
             name=f"calls that are written down, {store}",
             size=_size(tasks),
             unit="calls/s",
             better="higher",
-            subject=_through(settings.scratch, "push", partial(rate, tasks=tasks), store=store),
+            subject=through(settings.scratch, "push", run, CHILDREN, store=store, limits=_COMMIT),
             floor=Floor("functions.durable", (asks,)) if store == "sqlite" and not settings.quick else None,
             rounds=settings.pick(2, 9),
             notes=(note, "a call's whole life: submitted, accepted, assigned, run, ended, its result read"),
@@ -117,7 +122,7 @@ def _neighbours(settings: Settings) -> Iterator[Case]:
         size=f"399 short calls and one of 0.5 s, {CHILDREN} children",
         unit="calls",
         better="lower",
-        subject=_through(settings.scratch, "push", behind_one_long),
+        subject=through(settings.scratch, "push", behind_one_long, CHILDREN),
         floor=None if settings.quick else Floor("functions.hol", (asks,)),
         rounds=settings.pick(2, 5),
         notes=(_NONE,),
@@ -127,7 +132,7 @@ def _neighbours(settings: Settings) -> Iterator[Case]:
         size=f"{INNOCENTS} other calls, {CHILDREN} children",
         unit="s",
         better="lower",
-        subject=_through(settings.scratch, "push", after_a_kill),
+        subject=through(settings.scratch, "push", after_a_kill, CHILDREN),
         floor=None if settings.quick else crash_floor(),
         rounds=settings.pick(2, 9),
         notes=(_NONE, "from the death to the future's verdict at the client"),
@@ -144,7 +149,7 @@ def _sleeping(settings: Settings) -> Iterator[Case]:
             size=f"{SLEEPS} of {seconds:g} s, {SLEEPERS} children",
             unit="s",
             better="lower",
-            subject=_through(settings.scratch, mode, partial(sleeps, tasks=SLEEPS, seconds=seconds), SLEEPERS),
+            subject=through(settings.scratch, mode, partial(sleeps, tasks=SLEEPS, seconds=seconds), SLEEPERS),
             peers=(stock_pool(SLEEPERS, partial(sleeps, tasks=SLEEPS, seconds=seconds)),) if mode == "local" else (),
             floor=None if settings.quick else floor,
             rounds=3,
@@ -170,26 +175,6 @@ def _size(tasks: int) -> str:
     return f"{tasks:,} calls that do nothing, {CHILDREN} children"
 
 
-def _through(scratch: Path, mode: Mode, measure: Round, children: int = CHILDREN, *, store: Kept = "none") -> Contender:
-    @contextmanager
-    def opened() -> Iterator[Measure]:
-        limits = NO_LIMITS if store == "none" else _COMMIT
-        with (
-            service(scratch, mode, children, store=store) as running,
-            StrataExecutor(running.endpoint, limits=limits) as executor,
-        ):
-            executor.submit(nothing).result(_WAIT_S)
-
-            def measured() -> Sample:
-                cpu = running.cpu_seconds()
-                sample = measure(executor)
-                return Sample(sample.value, sample.wall_s, running.cpu_seconds() - cpu, sample.latencies, sample.extras)
-
-            yield measured
-
-    return Contender(f"StrataExecutor, {mode}", opened)
-
-
 @contextmanager
 def _speed_up(scratch: Path, mode: Mode, tasks: int, seconds: float) -> Iterator[Measure]:
     with (
@@ -206,32 +191,3 @@ def _speed_up(scratch: Path, mode: Mode, tasks: int, seconds: float) -> Iterator
             return Sample(slow.value / fast.value, wall_s=slow.wall_s + fast.wall_s)
 
         yield measured
-
-
-def _peer(name: str, tasks: int) -> Contender:
-    @contextmanager
-    def opened() -> Iterator[Measure]:
-        with peer_process(MODULES[name], workers=CHILDREN) as peer:
-
-            def measure() -> Sample:
-                wall_s = peer.call("throughput", tasks=tasks)["wall_s"]
-                return Sample(tasks / wall_s, wall_s=wall_s)
-
-            yield measure
-
-    return Contender(name, opened)
-
-
-def _peer_latency(name: str, calls: int) -> Contender:
-    @contextmanager
-    def opened() -> Iterator[Measure]:
-        with peer_process(MODULES[name], workers=CHILDREN) as peer:
-
-            def measure() -> Sample:
-                start = perf_counter()
-                found = [each * MILLISECONDS for each in peer.call("latencies", tasks=calls)["latencies"]]
-                return Sample(median(found), wall_s=perf_counter() - start, latencies=found)
-
-            yield measure
-
-    return Contender(name, opened)

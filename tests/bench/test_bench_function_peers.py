@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from strata_zmq.bench.suites._functions_remote import MODULES
+from strata_zmq.bench.loads.function_contenders import MODULES
 
 FOLDER = Path(__file__).parents[2] / "bench" / "peers"
 
