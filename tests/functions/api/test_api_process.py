@@ -9,7 +9,7 @@ import sys
 import pytest
 from functionkit.processes import DispatcherProcess
 from processkit.served import Served
-from publishedkit import Published, pack_call
+from publishedkit import Published, pack_call, unpack
 
 
 def double(x):
@@ -103,6 +103,57 @@ def test_the_same_key_with_another_payload_is_409(dispatcher, serve) -> None:
         for n in (1, 1, 2)
     ]
     assert [one.status_code for one in told] == [201, 201, 409]
+
+
+def test_a_python_that_no_worker_has_is_told_at_submission(dispatcher, serve) -> None:
+    _, client = serve(dispatcher.endpoint)
+    body = {"function_id": client.register(double), "payload": pack_call(1)}
+    told = client.http.post("/execute_function", json=body | {"python": "2.7"})
+    assert (told.status_code, told.json()["code"]) == (409, "environment_mismatch")
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert client.http.post("/execute_function", json=body | {"python": here}).status_code == 201
+
+
+def test_options_do_what_they_say(dispatcher, serve, tmp_path) -> None:
+    """A retry after an exception, a time limit of its own, what was printed, and the end of a running task."""
+
+    def second_time(path):
+        import pathlib
+
+        if pathlib.Path(path).exists():
+            print("again")
+            return "through"
+        pathlib.Path(path).touch()
+        raise OSError("once")
+
+    def forever():
+        while True:
+            pass
+
+    _, client = serve(dispatcher.endpoint)
+    body = {"function_id": client.register(second_time), "payload": pack_call(str(tmp_path / "gate"))}
+    told = client.http.post("/execute_function", json=body | {"retries": 1, "capture": True}).json()
+    result = client.http.get(f"/result/{told['task_id']}?wait_s=20").json()
+    assert (result["status"], unpack(result["result"]), result["stdout"]) == ("COMPLETED", "through", "again\n")
+    endless = {"function_id": client.register(forever), "payload": pack_call()}
+    ids = [
+        client.http.post("/execute_function", json=endless | options).json()["task_id"]
+        for options in ({"deadline_s": 0.1}, {})
+    ]
+    late = client.http.get(f"/result/{ids[0]}?wait_s=20").json()
+    assert (late["status"], late["error"]["cause"]) == ("FAILED", "deadline")
+    assert client.http.post(f"/cancel/{ids[1]}?running=true").status_code == 200
+    assert client.http.get(f"/result/{ids[1]}?wait_s=20").json()["status"] == "CANCELLED"
+
+
+def test_events_come_as_tasks_end(dispatcher, serve) -> None:
+    _, client = serve(dispatcher.endpoint)
+    function_id = client.register(double)
+    ids = [client.execute(function_id, n) for n in range(5)]
+    with client.http.stream("GET", "/events", params={"ids": ",".join(ids)}) as told:
+        lines = [line for line in told.iter_lines() if line.startswith(("event", "id"))]
+    assert sorted(line for line in lines if line.startswith("id")) == sorted(f"id: {one}" for one in ids)
+    assert lines[-1] == "event: done"
 
 
 def test_a_full_queue_is_429_and_says_when_to_come_back(run_dir, serve) -> None:
