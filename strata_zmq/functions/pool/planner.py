@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GROUP", "Planner", "PoolCall"]
 
-GROUP = 4
+GROUP = 5
 """Most calls in one packet. A child runs all of what it has read: at most GROUP - 1 calls wait behind a long one."""
 _GROUP_S = 0.0002
 """Calls that take longer travel alone."""

@@ -113,6 +113,7 @@ def test_ten_thousand_calls_are_stolen_from_under_their_children_and_none_runs_t
         assert all(outcome.kind == "ok" for outcome in outcomes)
         owner.turn()
         assert not gone & set(owner.outcomes)
+        assert len(owner.started) == len(set(owner.started))  # who comes to another child is not told of again
     ran = Counter(log.read_text().splitlines())
     assert ran == Counter(str(n) for key, n in number.items() if key not in gone)
 
@@ -162,6 +163,22 @@ def test_a_call_that_runs_is_killed_when_it_is_not_wanted_and_nobody_else_is(tmp
         outcome = owner.outcome(long)
         assert (outcome.kind, outcome.cause, outcome.started) == ("failure", "cancelled", True)
         assert all(outcome.kind == "ok" for outcome in owner.ended(others))
+
+
+def test_a_call_behind_another_in_its_packet_is_killed_when_it_begins(tmp_path: Path) -> None:
+    up, go, never = str(tmp_path / "up"), str(tmp_path / "go"), str(tmp_path / "never")
+    with Owner(1) as owner:
+        teach(owner)
+        long = owner.submit(touch_and_wait, up, go)
+        behind = owner.submit(touch_and_wait, str(tmp_path / "began"), never)
+        owner.until(Path(up).exists)
+        assert owner.pool.phase(*behind) == "handed"
+        assert owner.pool.stop(*behind) == "killing"
+        Path(go).touch()
+        assert owner.outcome(long).kind == "ok"
+        outcome = owner.outcome(behind)
+        assert (outcome.cause, outcome.started) == ("cancelled", True)
+        assert (tmp_path / "began").exists()
 
 
 def test_calls_are_stopped_at_any_moment_and_only_those_end_cancelled(tmp_path: Path) -> None:
