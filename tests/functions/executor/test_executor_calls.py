@@ -232,3 +232,11 @@ def test_the_same_key_and_call_are_one_task_and_another_call_is_refused(
 def test_calls_that_must_outlive_the_process_are_refused_here(executor: MakeExecutor) -> None:
     with pytest.raises(InvalidArgumentError, match="give the address of a dispatcher"):
         executor(1).submit_with(TaskLimits(durability="commit"), add, 1)
+
+
+def test_a_large_array_that_was_put_cannot_be_written_by_a_call(executor: MakeExecutor) -> None:
+    pool = executor(1)
+    ref = pool.put(np.ones(LARGE))
+    with pytest.raises(ValueError, match="read-only"):
+        pool.submit(scribble, ref).result()
+    assert pool.submit(total, ref).result() == LARGE
