@@ -49,6 +49,7 @@ def up(
     task_deadline: Annotated[float, typer.Option(help="Seconds that an attempt may run; 0: no limit.")] = 0.0,
     lease: Annotated[float, typer.Option(help="Seconds of silence after which the worker counts as lost.")] = 5.0,
     memory_bytes: Annotated[int, typer.Option(help="What one child may use; 0: no limit.")] = 0,
+    gpus: Annotated[str, typer.Option(help="Devices for tasks with the label gpu: 0,1.", show_default=False)] = "",
     grace: Annotated[float, typer.Option(help="Seconds that running functions get at the end.")] = 10.0,
     ready_fd: Annotated[
         int, typer.Option(help="Write one JSON line with the addresses to this descriptor when serving.")
@@ -66,6 +67,7 @@ def up(
         task_deadline_s=task_deadline,
         lease_s=lease,
         memory_bytes=memory_bytes,
+        gpus=gpus,
         grace_s=grace,
         ready_fd=ready_fd,
     )
@@ -101,3 +103,18 @@ def _worker(mode: str, children: int, dispatcher_url: str, more: list[str] | Non
         "strata_zmq.workers.function_worker",
         *("--dispatcher", dispatcher_url, "--children", str(children), "--mode", mode, *(more or ())),
     )
+
+
+@app.command()
+def bench(
+    kind: Annotated[
+        Literal["latency", "throughput", "scaling"], typer.Option("--type", help="What is measured.")
+    ] = "throughput",
+    mode: Annotated[_Mode, typer.Option(help="How tasks reach their workers.")] = "push",
+    tasks: Annotated[int, typer.Option(help="How many.", min=1)] = 2000,
+    workers: Annotated[int, typer.Option(help="Child processes that run functions.", min=1)] = 2,
+) -> int:
+    """Measure this machine: tasks a second, the time of one, or how more workers help."""
+    from strata_zmq.bench.functions_command import run
+
+    return run(kind, mode, tasks=tasks, workers=workers)

@@ -51,6 +51,8 @@ class FleetOptions:
     task_deadline_s: float = 0.0
     lease_s: float = 5.0
     memory_bytes: int = 0
+    gpus: str = ""
+    """Devices for tasks with the label `gpu`: 0,1."""
     grace_s: float = 10.0
     ready_fd: int = -1
 
@@ -66,6 +68,7 @@ class FleetOptions:
         """Return the command line of a member; the dispatcher is at `endpoint`, HTTP was at `url` ("": not yet)."""
         python = [sys.executable, "-m"]
         ready = ["--ready-fd", Child.READY_FD]
+        children = ["--memory-bytes", str(self.memory_bytes), *(("--gpus", self.gpus) if self.gpus else ())]
         if name == "dispatcher":
             return [
                 *python,
@@ -74,7 +77,7 @@ class FleetOptions:
                 *("--mode", self.mode, "--workers", str(self.workers)),
                 *("--task-deadline", f"{self.task_deadline_s:g}", "--lease", f"{self.lease_s:g}"),
                 *(("--store", self.store) if self.store else ()),
-                *(("--memory-bytes", str(self.memory_bytes)) if self.mode == "local" else ()),
+                *(children if self.mode == "local" else ()),
                 *ready,
             ]
         if name == "worker":
@@ -82,7 +85,7 @@ class FleetOptions:
                 *python,
                 "strata_zmq.workers.function_worker",
                 *("--dispatcher", endpoint, "--mode", self.mode, "--children", str(self.workers)),
-                *("--memory-bytes", str(self.memory_bytes), "--grace", f"{self.grace_s:g}"),
+                *("--grace", f"{self.grace_s:g}", *children),
                 *ready,
             ]
         port = url.rpartition(":")[2] or str(self.api_port)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from publishedkit import Published
+from publishedkit import Published, pack_call
 from publishedkit.service import Service
 
 
@@ -142,6 +142,21 @@ def test_a_port_that_is_taken_ends_it_with_1_and_says_so() -> None:
     assert done.returncode == 1
     assert f"--port {port} cannot be listened at" in done.stderr
     assert "api ended with 1 before it served" in done.stderr
+
+
+@pytest.mark.parametrize("mode", ["local", "pull"])
+def test_devices_are_dealt_out_by_the_label_gpu(up, mode) -> None:
+    service = up(mode, "--gpus", "6,7")
+    body = {"function_id": service.client.register(devices), "payload": pack_call(), "labels": {"gpu": 1}}
+    told = [service.client.http.post("/execute_function", json=body).json()["task_id"] for _ in range(4)]
+    assert {service.client.wait(task_id)[1] for task_id in told} <= {"6", "7"}
+    assert service.client.call(devices) == ""
+
+
+def devices():
+    import os
+
+    return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
 def test_without_a_store_tasks_that_name_no_durability_are_executed_too(tmp_path) -> None:
