@@ -97,6 +97,8 @@ class Acceptance:
                 self._keep_key(task)
             if not plain:
                 self._promise(task, limits)
+        if not accepted:
+            self._results.leave(client)
         client.live += accepted
         world.live += accepted
         world.accepted_total += accepted

@@ -25,6 +25,8 @@ class CoreConfig:
     """How many unfinished tasks one client may have; 0: as many as all together."""
     results_bytes_max: int = 2**30
     """How many bytes of results are kept; beyond, those that ended first go first."""
+    results_max: int = 1_000_000
+    """How many results are kept, likewise."""
     tombstone_s: float = 3600.0
     """How long a task whose result is gone is still known, as EXPIRED; 0: not at all."""
     tombstones_max: int = 100_000
@@ -58,7 +60,7 @@ class CoreConfig:
             raise InvalidArgumentError("lease_s is 0: give the seconds after which a silent worker is lost, or inf")
 
 
-_AT_LEAST_ONE = {"queue_tasks_max", "quarantine_deaths"}
+_AT_LEAST_ONE = {"queue_tasks_max", "quarantine_deaths", "results_max"}
 
 
 @dataclass(frozen=True, slots=True)

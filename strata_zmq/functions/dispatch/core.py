@@ -103,8 +103,9 @@ class Core:
         if not self._stepped:
             self._stepped = True
             self._enlistment.begin_waiting()
-        self._deadlines.pass_by(now, self._ends.due)
+        # What ends in this step is told before it can be too much to keep.
         self._results.expire()
+        self._deadlines.pass_by(now, self._ends.due)
         self._acceptance.expire()
         sessions, from_clients, from_workers = self._workers.by_session, self._from_clients, self._from_workers
         lease_end = now + world.config.lease_s

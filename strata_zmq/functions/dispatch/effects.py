@@ -64,9 +64,9 @@ class Effects:
     stopped: dict[int, list[Attempt]] = field(default_factory=dict)
     """Session -> attempts to drop where they wait, or to kill where they run."""
     results: dict[str, list[Task]] = field(default_factory=dict)
-    """Client -> tasks that have ended, to deliver with their outcome."""
+    """Client -> tasks that have ended, to deliver with their outcome. Their payload is let go with the next step."""
     forgotten: list[Task] = field(default_factory=list)
-    """Tasks whose payload or result is no longer needed: release what the shell or the store keeps for them."""
+    """Tasks that had ended, and whose result is no longer kept: release what the shell or the store keeps for them."""
     lost: list[tuple[int, str]] = field(default_factory=list)
     """Sessions that ended, and why: a worker that speaks under one has to enlist again."""
     notes: list[str] = field(default_factory=list)

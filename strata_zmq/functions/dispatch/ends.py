@@ -128,9 +128,7 @@ class Ends:
 
     def returned(self, worker: Worker, attempts: Sequence[Attempt]) -> None:
         """Take unstarted attempts back: they wait before all others again, and have cost nothing."""
-        if worker.recall_until == _NEVER and attempts:
-            # Nobody has asked for them. Given to it again at once, they would be back at once.
-            worker.rests_until = self._world.now + REST_S
+        asked = worker.recall_until != _NEVER
         worker.recall_until = _NEVER
         back: list[Task] = []
         for attempt in attempts:
@@ -140,6 +138,9 @@ class Ends:
                 continue
             worker.drop(task)
             back.append(task)
+        if back and not asked:
+            # Given to it again at once, they would be back at once.
+            worker.rests_until = self._world.now + REST_S
         self.requeue(back)
 
     def lose(self, worker: Worker, reason: str) -> None:
@@ -300,7 +301,9 @@ class Ends:
     def _may_wait(self, task: Task) -> bool:
         """Whether a task that nobody holds may go to the queue; if not, it ends here."""
         if task.task_id in self._cancelling:
-            self._finish(task, _failure(task, "cancelled", "it was cancelled before it started", started=False), "CANCELLED")
+            self._finish(
+                task, _failure(task, "cancelled", "it was cancelled before it started", started=False), "CANCELLED"
+            )
             self._results.take([task])
             return False
         if self._retries.any and self._retries.quarantined(task.function):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from heapq import heappop, heappush
 from math import inf
 
 from strata_zmq.domain.task import FINAL, Task
 from strata_zmq.functions.dispatch.deadlines import Deadlines
 from strata_zmq.functions.dispatch.records import Ended
+from strata_zmq.functions.dispatch.watching import Watches
 from strata_zmq.functions.dispatch.world import World, bytes_of
 
 __all__ = ["Client", "Results"]
+
+_SHED_PART = 64
+"""One in so many results goes beyond what has to."""
 
 
 class Client:
@@ -42,9 +45,7 @@ class Results:
         self._unseen_at = inf
         """When a result of `_ended` may have waited too long, at the earliest."""
         self._tombstones: deque[tuple[float, Task]] = deque()
-        self._watchers: dict[bytes, dict[str, float]] = {}
-        self._watches: list[tuple[float, int, str, tuple[bytes, ...]]] = []
-        self._watch_number = 0
+        self._watches = Watches()
 
     # ---- clients -----------------------------------------------------------------------------------------------------
 
@@ -63,8 +64,10 @@ class Results:
             return
         unseen = [task for task in client.tasks.values() if task.state in FINAL]
         if unseen:
-            # What has ended earlier in this step is in the list already.
-            self._world.effects.results[name] = unseen
+            # What has ended earlier in this step is in both; what others have submitted, and this one watches, is not.
+            results = self._world.effects.results
+            watched = [task for task in results.get(name, ()) if task.task_id not in client.tasks]
+            results[name] = watched + unseen
 
     def detach(self, name: str, *, abandon: bool) -> list[Task]:
         """Deliver no more; return the client's tasks that nobody waits for any longer."""
@@ -81,20 +84,15 @@ class Results:
                         orphans.append(task)
                     elif task.limits.keep_s == 0:
                         self.forget(task)
-        self._leave(client)
+        self.leave(client)
         return orphans
 
     def watch(self, name: str, task_ids: Sequence[bytes], until: float) -> None:
         """Deliver the ends of tasks to a client, until then."""
         tasks = self._world.tasks
-        ids = tuple(task_id for task_id in task_ids if task_id in tasks and tasks[task_id].state not in FINAL)
-        if not ids or until <= self._world.now:
-            return
-        for task_id in ids:
-            watchers = self._watchers.setdefault(task_id, {})
-            watchers[name] = max(until, watchers.get(name, until))
-        self._watch_number += 1
-        heappush(self._watches, (until, self._watch_number, name, ids))
+        if until > self._world.now:
+            live = [task_id for task_id in task_ids if task_id in tasks and tasks[task_id].state not in FINAL]
+            self._watches.add(name, live, until)
 
     def seen(self, name: str, task_ids: Sequence[bytes]) -> None:
         """Let go of results that their submitter has, where they are kept for it alone."""
@@ -110,7 +108,7 @@ class Results:
                 self.forget(task)
             else:
                 del mine[task_id]
-        self._leave(client)
+        self.leave(client)
 
     # ---- ends --------------------------------------------------------------------------------------------------------
 
@@ -119,7 +117,7 @@ class Results:
         world = self._world
         effects = world.effects
         forget_delivered = world.config.forget_delivered
-        watchers = self._watchers
+        watches = self._watches
         clients, ended, tasks = self.clients, self._ended, world.tasks
         name = ""
         client: Client | None = None
@@ -137,7 +135,7 @@ class Results:
             if limits.durability == "commit" and outcome is not None:
                 at = task.ended_at + world.config.wall_offset_s
                 effects.records.append(Ended(task.task_id, task.state, outcome, at))
-            watched = self._tell(task) if watchers else False
+            watched = self._tell(task) if watches else False
             if out is not None:
                 out.append(task)
                 if forget_delivered and limits.keep_s == 0:
@@ -152,7 +150,7 @@ class Results:
                 self._deadlines.add(task.ended_at + limits.keep_s, "keep", task)
                 if not client.deliver:
                     del client.tasks[task.task_id]
-                    self._leave(client)
+                    self.leave(client)
             elif client.abandoned and limits.durability == "none" and not watched:
                 # Its bytes are taken off here and put on below.
                 self.forget(task)
@@ -166,15 +164,14 @@ class Results:
             self._unseen_at = world.now + world.config.unseen_s
 
     def _tell(self, task: Task) -> bool:
-        watchers = self._watchers.pop(task.task_id, None)
-        if watchers is None:
-            return False
         results = self._world.effects.results
-        for name in watchers:
+        told = False
+        for name in self._watches.pop(task.task_id):
+            told = True
             client = self.clients.get(name)
             if name != task.client or client is None or not (client.attached and client.deliver):
                 results.setdefault(name, []).append(task)
-        return True
+        return told
 
     # ---- forgetting --------------------------------------------------------------------------------------------------
 
@@ -191,7 +188,7 @@ class Results:
         client = self.clients.get(task.client)
         if client is not None:
             client.tasks.pop(task_id, None)
-            self._leave(client)
+            self.leave(client)
         world.effects.forgotten.append(task)
         world.spent.append(task)
         if config.tombstone_s > 0 and config.tombstones_max > 0:
@@ -203,33 +200,23 @@ class Results:
         """Forget what has been kept for long enough, or is too much; end the watches that are over."""
         world = self._world
         now, config = world.now, world.config
-        if world.result_bytes > config.results_bytes_max:
-            self._shed(world.result_bytes - config.results_bytes_max)
+        if self._too_much():
+            self._shed()
         if now >= self._unseen_at:
             self._drop_unseen()
         tombstones = self._tombstones
         while tombstones and (tombstones[0][0] <= now or len(tombstones) > config.tombstones_max):
             del world.tasks[tombstones.popleft()[1].task_id]
-        watches = self._watches
-        while watches and watches[0][0] <= now:
-            _, _, name, ids = heappop(watches)
-            for task_id in ids:
-                watchers = self._watchers.get(task_id)
-                if watchers is not None and watchers.get(name, inf) <= now:
-                    del watchers[name]
-                    if not watchers:
-                        del self._watchers[task_id]
+        self._watches.expire(now)
 
     def next_wakeup(self) -> float:
         """Return when something may be forgotten, at the earliest; inf: nothing will."""
         world = self._world
-        if world.result_bytes > world.config.results_bytes_max:
+        if self._too_much():
             return world.now
-        at = self._unseen_at
+        at = min(self._unseen_at, self._watches.next_wakeup())
         if self._tombstones:
             at = min(at, self._tombstones[0][0])
-        if self._watches:
-            at = min(at, self._watches[0][0])
         return at
 
     def kept(self) -> int:
@@ -247,18 +234,32 @@ class Results:
             self.client(task.client).tasks[task.task_id] = task
             self._unseen_at = min(self._unseen_at, task.ended_at + self._world.config.unseen_s)
 
-    def _shed(self, surplus: int) -> None:
+    def _too_much(self) -> bool:
+        config = self._world.config
+        return self._world.result_bytes > config.results_bytes_max or len(self._ended) > config.results_max
+
+    def _shed(self) -> None:
+        """Forget what ended first, and a little more than is needed: each time it is looked for from the beginning."""
+        config = self._world.config
+        nbytes = self._world.result_bytes - config.results_bytes_max + config.results_bytes_max // _SHED_PART
+        count = len(self._ended) - config.results_max + config.results_max // _SHED_PART
+        many = len(self._ended) > config.results_max
+        heavy = self._world.result_bytes > config.results_bytes_max
         first: list[Task] = []
         for task in self._ended.values():
-            if surplus <= 0:
+            if (not heavy or nbytes <= 0) and (not many or count <= 0):
                 break
             size = bytes_of(task.outcome.body) if task.outcome is not None else 0
-            if size:
+            if size or many:
                 first.append(task)
-                surplus -= size
+                nbytes -= size
+                count -= 1
         for task in first:
             self.forget(task)
-        self._world.note(f"{len(first)} results are no longer kept: together they were above results_bytes_max")
+        self._world.note(
+            f"{len(first)} results are no longer kept: there were more than results_max, {config.results_max}, or "
+            f"results_bytes_max, {config.results_bytes_max}"
+        )
 
     def _drop_unseen(self) -> None:
         old: list[Task] = []
@@ -273,6 +274,7 @@ class Results:
         for task in old:
             self.forget(task)
 
-    def _leave(self, client: Client) -> None:
+    def leave(self, client: Client) -> None:
+        """Let go of a client that is not here and has nothing here."""
         if not client.attached and not client.tasks:
             self.clients.pop(client.name, None)

@@ -62,6 +62,8 @@ class Retries:
         config = self._world.config
         if count < config.quarantine_deaths or self.quarantined(function):
             return False
+        if len(self._until) >= _FUNCTIONS_MAX:
+            self._until.pop(next(iter(self._until)))
         self._until[function] = self._world.now + config.quarantine_s
         self._world.note(
             f"function {function.hex()} is in quarantine for {config.quarantine_s:g} s: {count} children died in it in "

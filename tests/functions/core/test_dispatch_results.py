@@ -193,3 +193,41 @@ def test_an_end_in_the_step_of_an_attachment_is_told_once() -> None:
     driver.submit(task)
     effects = driver.say(Attached("ada"), Finished(session, [outcome(task)]), Attached("ada"))
     assert effects.results == {"ada": [task]}
+
+
+def test_there_are_no_more_results_than_allowed_however_small_they_are() -> None:
+    driver = Driver(CoreConfig(results_max=2))
+    tasks = ended(driver, driver.enlist(), 1, 2, 3)
+    driver.say()
+    assert [task.state for task in tasks] == ["EXPIRED", "COMPLETED", "COMPLETED"]
+
+
+def test_a_watched_end_in_the_step_of_an_attachment_is_told_with_what_was_unseen() -> None:
+    driver = Driver(ada=False)
+    session = driver.enlist(slots=2)
+    driver.attach("bob", deliver=False)
+    own, other = call(1, client="bob"), call(2)
+    driver.submit(own, client="bob")
+    driver.submit(other)
+    driver.say(Watched("bob", [named(2)], driver.now + 5.0))
+    effects = driver.say(Finished(session, [outcome(own), outcome(other)]), Attached("bob"))
+    assert effects.results == {"bob": [other, own]}
+
+
+def test_thousands_of_watches_of_a_task_that_has_ended_are_not_kept() -> None:
+    driver = Driver()
+    session = driver.enlist()
+    driver.attach("bob", deliver=False)
+    for number in range(5000):
+        task = call(number)
+        driver.submit(task)
+        driver.say(Watched("bob", [task.task_id], driver.now + 3600.0))
+        driver.finish(session, task)
+    assert len(driver.core._results._watches._ends) < 3000
+
+
+def test_a_client_that_was_refused_everything_and_is_not_attached_leaves_nothing_behind() -> None:
+    driver = Driver(CoreConfig(queue_tasks_max=1))
+    driver.submit(call(1))
+    driver.submit(call(2, client="stranger"), client="stranger")
+    assert list(driver.core._results.clients) == ["ada"]

@@ -31,6 +31,7 @@ def test_its_figures_are_those_of_the_code() -> None:
         "queue_bytes_max": f"{config.queue_bytes_max / 2**30:g} GiB",
         "worker_bytes_max": f"{config.worker_bytes_max / 2**20:g} MiB",
         "results_bytes_max": f"{config.results_bytes_max / 2**30:g} GiB",
+        "results_max": f"{config.results_max:,} of them",
         "tombstones_max": f"{config.tombstones_max:,} tasks",
         "keys_max": f"{config.keys_max:,} keys",
         "quarantine_s": f"{config.quarantine_deaths} deaths, {config.quarantine_s:g} s",

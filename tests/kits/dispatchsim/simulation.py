@@ -47,6 +47,7 @@ class Simulation:
             queue_bytes_max=chance.choice((2**31, 12_000)),
             client_tasks_max=chance.choice((0, 0, 15)),
             results_bytes_max=chance.choice((2**30, 300)),
+            results_max=chance.choice((1_000_000, 20)),
             # A doubled submission finds the task or its tombstone, or is another task.
             tombstone_s=chance.choice((3600.0, 1.0, 0.0)) if sure else 3600.0,
             tombstones_max=chance.choice((100_000, 5)) if sure else 100_000,

@@ -65,7 +65,7 @@ class Watch:
         self._books = Books()
         self._gone = {}
         self._forgotten = set()
-        self._result_bytes = core.counts().result_bytes
+        self._kept = (core.counts().result_bytes, core.counts().ended)
         self._live: dict[bytes, Task] = {}
         for task in core.page(b"", 10**9, None):
             if task.state in FINAL:
@@ -262,11 +262,12 @@ class Watch:
             over = now >= task.ended_at + (keep_s or config.unseen_s)
             alone = keep_s == 0 and task.limits.durability == "none" and task.client in gone
             said_so = keep_s == 0 and (task.client, task.task_id) in seen
-            shed = self._result_bytes > config.results_bytes_max
+            shed = self._kept[0] > config.results_bytes_max or self._kept[1] > config.results_max
             self.expect(over or alone or said_so or shed, "a result is kept until its time has come")
             self.expect(task.state == "EXPIRED", "what is forgotten is EXPIRED")
             self.sim.counts["expired"] += 1
-        self._result_bytes = self._core.counts().result_bytes
+        counts = self._core.counts()
+        self._kept = (counts.result_bytes, counts.ended)
         self._forgotten = {task_id for task_id in self._ends if self._core.find(task_id) is None}
 
     # ---- the state afterwards ----------------------------------------------------------------------------------------
