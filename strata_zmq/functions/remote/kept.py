@@ -15,10 +15,11 @@ from strata_zmq.protocol.functions import BLOB_BYTES_MAX, FRAMES_MAX, Blob, PutB
 __all__ = ["KEPT_BYTES_MAX", "KeptPayloads", "check_payload", "put_requests"]
 
 KEPT_BYTES_MAX = 2**30
+_SMALL_BYTES = 64 * 1024
 
 
 class KeptPayloads:
-    """Payloads by their digests, within `bytes_max`: beyond it, those go that were not asked for the longest time.
+    """Payloads by their digests. Beyond `bytes_max` large ones go, those first that were not asked for the longest.
 
     A dispatcher drops what it has not used for long, and forgets all of it when it ends. What is no longer here either
     cannot be given again: calls that refer to it are refused then. Thread-safe.
@@ -41,9 +42,14 @@ class KeptPayloads:
                 return False
             self._payloads[digest] = payload
             self._bytes += payload_bytes(payload)
-            while self._bytes > self._bytes_max and len(self._payloads) > 1:
-                self._bytes -= payload_bytes(self._payloads.popitem(last=False)[1])
+            while self._bytes > self._bytes_max and (oldest := self._oldest_large(digest)) is not None:
+                self._bytes -= payload_bytes(self._payloads.pop(oldest))
             return True
+
+    def _oldest_large(self, spared: bytes) -> bytes | None:
+        """Callables are small and stay: without its function no call can be repeated."""
+        large = (one for one, payload in self._payloads.items() if payload_bytes(payload) > _SMALL_BYTES)
+        return next((one for one in large if one != spared), None)
 
     def of(self, digests: Iterable[bytes]) -> list[tuple[bytes, Payload]]:
         """Return those of `digests` that are here, with their payloads."""

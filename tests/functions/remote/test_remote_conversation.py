@@ -268,3 +268,16 @@ def test_every_call_ends_once_with_its_own_result_whatever_the_wire_does(
         assert isinstance(outcome, Outcome), outcome
         assert outcome.body == task_id
     assert len(bad.tasks) == 0
+
+
+def test_beyond_its_limit_a_client_forgets_large_values_first_those_long_unused_and_never_functions() -> None:
+    kept = KeptPayloads(bytes_max=300_000)
+    kept.add(b"f" * 16, b"function")
+    for name in (b"1", b"2"):
+        kept.add(name * 16, name * 100_000)
+    assert not kept.add(b"1" * 16, b"1" * 100_000)
+    kept.add(b"3" * 16, b"3" * 150_000)
+    held = [digest for digest, _ in kept.of([b"f" * 16, b"1" * 16, b"2" * 16, b"3" * 16])]
+    assert held == [b"f" * 16, b"1" * 16, b"3" * 16]
+    kept.add(b"4" * 16, (b"4" * 400_000, b"4"))
+    assert [digest for digest, _ in kept.of([b"f" * 16, b"1" * 16, b"3" * 16, b"4" * 16])] == [b"f" * 16, b"4" * 16]
