@@ -34,7 +34,6 @@ __all__ = [
     "RemoteTraceback",
     "load_result",
     "open_outcome",
-    "owned",
     "portable",
 ]
 
@@ -246,11 +245,6 @@ def portable(error: BaseException) -> BaseException:
             cause="unpicklable_error",
         )
     return error
-
-
-def owned(payload: Payload) -> Payload:
-    """Return the payload with copies of its buffers, which are the caller's own memory until then."""
-    return payload if isinstance(payload, bytes) else (payload[0], *(bytes(part) for part in payload[1:]))
 
 
 def _load(body: object) -> object:

@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from strata_zmq.domain.task import NO_LIMITS, TaskLimits
 from strata_zmq.errors import InvalidArgumentError, UnavailableError
 from strata_zmq.functions.calls import Engine, PackedCall, Resolver, payload_bytes
-from strata_zmq.functions.codec import Codec, owned
+from strata_zmq.functions.codec import Codec
 from strata_zmq.functions.future import Delivery, StrataFuture
 from strata_zmq.functions.local import LocalEngine
 from strata_zmq.functions.mapping import automatic_chunk, chunk_results, cut, results_in_order, run_chunk
@@ -85,7 +85,7 @@ class StrataExecutor(Executor):
                 )
             self._max_workers = max_workers or _REMOTE_WORKERS
             self._mp_context: BaseContext | None = None
-            self._limits = _portable_limits(limits, memory_bytes)
+            self._limits = replace(limits, memory_bytes=limits.memory_bytes or memory_bytes)
             self._local: LocalEngine | None = None
             self._engine = _remote_engine(where, curve_keys)
         else:
@@ -122,8 +122,6 @@ class StrataExecutor(Executor):
         self, limits: TaskLimits, fn: Callable[..., T], /, *args: Any, key: str = "", **kwargs: Any
     ) -> StrataFuture[T]:
         """Schedule a call under limits of its own. With a `key`, the same key and the same call are one task."""
-        if self._local is None:
-            limits = _portable_limits(limits, 0)
         return cast(StrataFuture[T], self._submit(limits, key, fn, args, kwargs))
 
     def map(
@@ -158,7 +156,7 @@ class StrataExecutor(Executor):
         self._check_open()
         packed = self._codec.pack_value(value)
         if packed.digest not in self._kept:
-            self._engine.keep(packed.digest, packed.payload if self._local is not None else owned(packed.payload))
+            self._engine.keep(packed.digest, packed.payload)
             self._kept.add(packed.digest)
         return Ref(packed.digest, payload_bytes(packed.payload))
 
@@ -230,7 +228,7 @@ class StrataExecutor(Executor):
         if function is not None and digest not in self._kept:
             self._engine.keep(digest, function.payload)
             self._kept.add(digest)
-        return PackedCall(digest, body if self._local is not None else owned(body), limits, refs, key)
+        return PackedCall(digest, body, limits, refs, key)
 
     def _to_engine(self, batch: list[tuple[PackedCall, Resolver]]) -> list[bytes]:
         try:
@@ -265,15 +263,6 @@ def _let_go(engine: Engine, owner: int) -> None:
 threading._register_atexit(_close_all)  # type: ignore[attr-defined] # noqa: SLF001
 # A forked child has copies of the engines, and neither their threads nor their children.
 os.register_at_fork(after_in_child=_ENGINES.clear)
-
-
-def _portable_limits(limits: TaskLimits, memory_bytes: int) -> TaskLimits:
-    """Say which Python can load the calls, unless the caller has said it."""
-    return replace(
-        limits,
-        python=limits.python or f"{sys.version_info.major}.{sys.version_info.minor}",
-        memory_bytes=limits.memory_bytes or memory_bytes,
-    )
 
 
 def _remote_engine(endpoint: str, curve_keys: str) -> Engine:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata_zmq.domain.task import CALL_IN_PAYLOAD, Payload
-from strata_zmq.functions.codec import BUFFER_BYTES_MIN, Codec, owned
+from strata_zmq.functions.codec import BUFFER_BYTES_MIN, Codec
 
 CODECS = pytest.mark.parametrize("codec", [Codec(by_value=False), Codec(by_value=True)], ids=["local", "remote"])
 
@@ -194,13 +194,6 @@ def test_large_buffers_stay_out_of_the_stream_and_are_not_copied(codec: Codec) -
     assert np.shares_memory(np.frombuffer(payload[1], np.uint8), large)
     ((there, _),), _ = loaded(payload)
     assert np.array_equal(there, large)
-
-
-def test_owned_parts_no_longer_change_with_the_callers_array() -> None:
-    large = np.zeros(BUFFER_BYTES_MIN, np.uint8)
-    payload = owned(Codec(by_value=True).pack_value(large).payload)
-    large[:] = 1
-    assert not loaded(payload).any()
 
 
 def test_equal_values_have_equal_digests_and_others_do_not() -> None:
