@@ -55,14 +55,14 @@ def _to_idle(planner: Planner, roster: Roster, need: int, busy: set[Child], plan
 def _start(roster: Roster, need: int, busy: set[Child], now: float) -> Child | None:
     """Start a child with `need` devices, in place of an idle one with others if there is no room."""
     others = [child for child in roster.idle() if child not in busy and len(child.devices) != need]
-    if roster.full and others:
-        roster.retire(next((child for child in others if child.devices), others[0]), now)
+    holder = next((child for child in others if child.devices), None)
     if len(roster.free_devices) < need:
         # Devices are free again when the process that had them is gone; one that is idle is asked to go.
-        holder = next((child for child in others if child.devices and not child.retired), None)
         if holder is not None and not any(child.devices for child in roster.leaving):
             roster.retire(holder, now)
         return None
+    if roster.full and others:
+        roster.retire(holder or others[0], now)
     return None if roster.full else roster.try_start(need, now)
 
 

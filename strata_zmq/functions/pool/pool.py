@@ -71,7 +71,7 @@ class ChildPool:
         self._started = False
         self._all_at_once = options.grow == "all" or self._roster.method == "fork"
         self._closed = False
-        self._forgotten = Finalize(self, _abandon, args=(self._roster.children,), exitpriority=100)
+        self._finalizer = Finalize(self, _abandon, args=(self._roster.children,), exitpriority=100)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `turn` has something to do."""
@@ -211,7 +211,7 @@ class ChildPool:
         if self._closed:
             return
         self._closed = True
-        self._forgotten.cancel()
+        self._finalizer.cancel()
         children = [*self._roster.children, *self._roster.leaving]
         for child in children:
             if kill:
@@ -313,6 +313,7 @@ class ChildPool:
         for child in self._roster.leaving:
             if now >= child.retired_at + _LEAVE_S:
                 limits.kill(child.pidfd)
+                child.retired_at = now
 
     def _bury(self, child: Child, exit_code: int | None, now: float) -> None:
         """Take a dead child's last results, blame the call that it was in, and queue the others again."""

@@ -237,6 +237,19 @@ def test_closing_waits_for_what_runs_and_kills_what_takes_too_long(tmp_path: Pat
         assert process.exitcode == 0
 
 
+def test_calls_that_wait_for_devices_end_no_child_that_has_none(tmp_path: Path) -> None:
+    up, go, one = str(tmp_path / "up"), str(tmp_path / "go"), TaskLimits(labels={"gpu": 1})
+    with Owner(2, gpus=("0",)) as owner:
+        plain = owner.call(pid)
+        first = owner.submit(touch_and_wait, up, go, limits=one)
+        owner.until(Path(up).exists)
+        second = owner.submit(pid, limits=one)
+        assert owner.call(pid) == plain
+        assert owner.call(pid) == plain
+        Path(go).touch()
+        assert load_result(owner.outcome(first)) == load_result(owner.outcome(second)) != plain
+
+
 def test_an_attempt_that_is_offered_again_is_the_same_one() -> None:
     with Owner(1) as owner:
         task = owner.task(add, 1, 2)
