@@ -10,7 +10,7 @@ from strata_zmq.domain.task import Task, TaskLimits
 from strata_zmq.functions.dispatch.deadlines import Deadlines
 from strata_zmq.functions.dispatch.effects import Refusal, Verdicts
 from strata_zmq.functions.dispatch.events import Submitted
-from strata_zmq.functions.dispatch.queue import Queue
+from strata_zmq.functions.dispatch.queue import LANES_MAX, Queue
 from strata_zmq.functions.dispatch.records import Accepted
 from strata_zmq.functions.dispatch.results import Client, Results
 from strata_zmq.functions.dispatch.retries import Retries
@@ -64,7 +64,7 @@ class Acceptance:
         limits: TaskLimits | None = None
         wait: Callable[[Task], None] = self._queue.back
         plain = True
-        mismatch = ""
+        obstacle: tuple[str, str] | None = None
         accepted = payload_bytes = 0
         suspects = self._retries.any
         for index, task in enumerate(event.tasks):
@@ -73,17 +73,18 @@ class Acceptance:
                 continue
             if task.limits is not limits:
                 limits = task.limits
-                wait = self._queue.lane(limits).tasks.append
                 plain = limits.durability == "none" and limits.total_s == 0 and limits.queue_s == 0
-                mismatch = self._mismatch(limits)
+                obstacle = self._obstacle(limits)
+                if obstacle is None:
+                    wait = self._queue.lane(limits).tasks.append
             nbytes = task.nbytes
             if task.key and self._known_key(index, task, refused, existing):
                 continue
             if accepted >= room or payload_bytes + nbytes > bytes_left:
                 refused.append(self._full(index, task, client, accepted >= room))
                 continue
-            if mismatch:
-                refused.append(Refusal(index, "environment_mismatch", mismatch))
+            if obstacle is not None:
+                refused.append(Refusal(index, *obstacle))
                 continue
             if suspects and (left := self._retries.quarantined(task.function)):
                 refused.append(self._suspect(index, task, left))
@@ -187,11 +188,19 @@ class Acceptance:
         )
         return Refusal(index, "quarantined", message, left_s)
 
-    def _mismatch(self, limits: TaskLimits) -> str:
-        if not limits.python or self._workers.has_python(limits.python):
-            return ""
-        have = sorted({worker.python for worker in self._workers.by_session.values()})
-        return (
-            f"the call was packed for Python {limits.python}, and workers have {', '.join(have)}: submit from one of "
-            f"these, or start a worker with {limits.python}"
-        )
+    def _obstacle(self, limits: TaskLimits) -> tuple[str, str] | None:
+        """Return why no task with these limits is taken now: a code and a message."""
+        if limits.python and not self._workers.has_python(limits.python):
+            have = sorted({worker.python for worker in self._workers.by_session.values()})
+            message = (
+                f"the call was packed for Python {limits.python}, and workers have {', '.join(have)}: submit from one "
+                f"of these, or start a worker with {limits.python}"
+            )
+            return "environment_mismatch", message
+        if not self._queue.has_room(limits):
+            message = (
+                f"tasks of {LANES_MAX} different combinations of labels and Python wait already: use fewer kinds of "
+                f"labels, or start workers that have them"
+            )
+            return "resource_exhausted", message
+        return None

@@ -64,9 +64,10 @@ class Placement:
         world, workers = self._world, self._workers.by_session
         now = world.now
         at = inf
-        idle = False
-        if len(workers) > 1:
-            idle = any(_idle(worker) for worker in workers.values())
+        alone = len(workers) < 2
+        if alone and self._stall_at == inf:
+            return
+        idle = not alone and any(_idle(worker) for worker in workers.values())
         for worker in workers.values():
             at = min(at, worker.recall_until)
             excess = min(len(worker.held) - worker.started, len(worker.held) + len(worker.ghosts) - worker.slots)

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 from strata_zmq.domain.task import Task, TaskLimits
 
-__all__ = ["Lane", "Need", "Queue", "need_of"]
+__all__ = ["LANES_MAX", "Lane", "Need", "Queue", "need_of"]
 
 Need = tuple[tuple[tuple[str, int], ...], str]
 """(labels in the order of their names, Python minor version)."""
 
 _PLAIN: Need = ((), "")
 _STALE_MIN = 64
+LANES_MAX = 1000
+"""How many different needs tasks may wait for at a time: every step looks at the head of each."""
 
 
 def need_of(limits: TaskLimits) -> Need:
@@ -61,6 +63,10 @@ class Queue:
         if lane is None:
             lane = self._lanes[need] = Lane(need)
         return lane
+
+    def has_room(self, limits: TaskLimits) -> bool:
+        """Whether one more task with these limits may wait: with others of its need, or beside not too many needs."""
+        return len(self._lanes) < LANES_MAX or need_of(limits) in self._lanes
 
     def waiting(self) -> list[Lane]:
         """Return the lanes in which a task waits, that of the oldest one first; empty ones are dropped.

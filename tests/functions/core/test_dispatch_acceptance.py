@@ -11,6 +11,7 @@ from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.functions.dispatch.core import CoreConfig
 from strata_zmq.functions.dispatch.effects import Verdicts
 from strata_zmq.functions.dispatch.events import Submitted
+from strata_zmq.functions.dispatch.queue import LANES_MAX
 from strata_zmq.functions.dispatch.records import Accepted
 
 
@@ -135,6 +136,18 @@ def test_a_call_for_a_resource_that_nobody_has_waits_for_a_worker_that_has_it() 
     assert driver.submit(task).refused == ()
     session = driver.enlist("gpu", labels={"gpu": 1})
     assert driver.assigned(session) == [task]
+
+
+def test_there_are_not_too_many_kinds_of_tasks_to_wait_for() -> None:
+    driver = Driver()
+    kinds = [call(number, TaskLimits(labels={f"disk{number}": 1})) for number in range(LANES_MAX)]
+    verdict = driver.submit(*kinds)
+    assert codes(verdict) == [(LANES_MAX - 1, "resource_exhausted")]
+    assert "fewer kinds of labels" in verdict.refused[0].message
+    assert driver.submit(call("plain"), call("known", TaskLimits(labels={"disk0": 1}))).refused == ()
+    driver.cancel(*kinds[1:])
+    driver.enlist()
+    assert driver.submit(call("new", TaskLimits(labels={"tape": 1}))).refused == ()
 
 
 def poison(driver: Driver, session: int, deaths: int, function: bytes = FUNCTION) -> None:
