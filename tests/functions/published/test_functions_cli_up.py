@@ -113,13 +113,13 @@ def running(pid):
         return False
 
 
-def test_who_cannot_be_kept_alive_ends_it_with_1(up, eventually, tmp_path) -> None:
-    service = Service(tmp_path, "push", 1)
+def test_who_cannot_be_kept_alive_ends_it_with_1(eventually, tmp_path) -> None:
+    service = Service(tmp_path, "local", 1)
+    service.client.close()
     for _ in range(4):
         before = eventually(lambda: [pid for pid, name in service.members().items() if "coordinator.api" in name])
         os.kill(before[0], signal.SIGKILL)
         eventually(lambda before=before: before[0] not in service.members(), 20)
-    service.client.close()
     assert service.process.wait() == 1
     assert "for the 4th time within 60 s" in service.process.log.read_text()
 
