@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from strata_zmq.domain.task import CALL_IN_PAYLOAD
 from strata_zmq.functions.codec import Codec, load_result
 from strata_zmq.functions.wire import outcome_of, put_body
 from strata_zmq.protocol import functions as wire
 
 from .peers import BareClient, new_id
 
-__all__ = ["load", "run", "submit_calls"]
+__all__ = ["call_in_payload", "load", "run", "submit_calls"]
 
 _codec = Codec(by_value=True)
 
@@ -32,6 +34,14 @@ def submit_calls(
     answer = client.submit(*tasks, frames=frames, **limits)
     assert not answer.refused, answer.refused
     return [task.task_id for task in tasks]
+
+
+def call_in_payload(fn: Callable[..., object], *args: object) -> bytes:
+    """Return a call with its function in its payload."""
+    digest, _, body, _ = _codec.pack_call(partial(fn, *args), (), {})
+    assert digest == CALL_IN_PAYLOAD
+    assert isinstance(body, bytes)
+    return body
 
 
 def run(client: BareClient, fn: Callable[..., object], *args: object, **limits: Any) -> bytes:
