@@ -94,6 +94,12 @@ def test_payloads_beyond_the_byte_limit_are_refused_until_some_end() -> None:
     assert driver.submit(call(2, nbytes=60)).refused == ()
 
 
+def test_payloads_may_fill_the_limit_to_the_last_byte() -> None:
+    driver = Driver(CoreConfig(queue_bytes_max=100))
+    assert driver.submit(call(1, nbytes=40), call(2, nbytes=60)).refused == ()
+    assert codes(driver.submit(call(3, nbytes=1))) == [(0, "resource_exhausted")]
+
+
 def test_a_payload_that_can_never_fit_is_refused_without_a_time_to_try_again() -> None:
     driver = Driver(CoreConfig(queue_bytes_max=100))
     refusal = driver.submit(call(1, nbytes=101)).refused[0]

@@ -143,3 +143,9 @@ def test_a_retired_workers_goodbye_ends_its_session() -> None:
     driver.finish(session, *tasks)
     assert driver.lose(session).results == {}
     assert driver.core.counts().workers == 0
+
+
+def test_the_log_says_who_is_lost_and_why() -> None:
+    driver, session, _ = busy()
+    assert driver.lose(session).notes == ["worker w is lost: its process ended"]
+    assert driver.say().notes == []

@@ -252,3 +252,20 @@ def test_who_does_not_answer_a_recall_for_a_lease_loses_its_unstarted_tasks() ->
     assert tasks[0].state == "RUNNING"
     assert driver.core.held_by(slow) == attempts(tasks[:1])
     assert driver.finish(slow, tasks[0]).results == {"ada": [tasks[0]]}
+
+
+def test_the_times_of_no_more_functions_are_kept_than_are_worth_it() -> None:
+    """Those that were measured longest ago are forgotten first."""
+    driver = Driver()
+    session = driver.enlist(slots=10_002)
+    learn(driver, session, 0.001, b"old")
+    learn(driver, session, 0.001, b"used")
+    tasks = [call(number, function=b"%d" % number) for number in range(10_000)]
+    driver.submit(*tasks)
+    driver.finish(session, *tasks[:5000], service_s=0.001)
+    learn(driver, session, 0.001, b"used")
+    driver.finish(session, *tasks[5000:], service_s=0.001)
+    services = driver.core._services
+    assert len(services._times) == 10_000
+    assert services.expected_s(b"old") == 0.0
+    assert services.expected_s(b"used") > 0.0
