@@ -93,7 +93,6 @@ class BlackBox:
         """Call `n` begins: what it prints counts from here."""
         words = self._words
         words[_PRINTED] = 0
-        words[_STARTED] = 0
         words[_STATE] = n << _PHASE_BITS | LOADING
 
     def running(self, n: int, now_ns: int) -> None:

@@ -17,6 +17,7 @@ import dill  # noqa: TID251 - what published clients send
 import pytest
 from functionkit import errands, nasty
 from functionkit.bare_child import BareChild
+from processkit.patience import until
 
 from strata_zmq.functions.pool import packets
 from strata_zmq.functions.pool.blackbox import RUNNING
@@ -36,6 +37,8 @@ def test_calls_of_a_packet_come_back_in_their_order(child: BareChild) -> None:
     answers = child.answers(8)
     assert [answer.result.n for answer in answers] == [call.n for call in calls]
     assert [answer.value for answer in answers] == [2 * n + 1 for n in range(8)]
+    assert child.run(errands.add, 1).value == 1
+    until(lambda: not child.rescued(), message="what is sent is in the outbox no more")
     assert all(answer.result.kind == "ok" and answer.report is None for answer in answers)
     assert all(0 < answer.result.service_ns < 10**10 for answer in answers)
 
@@ -204,7 +207,7 @@ def test_a_child_of_a_parent_that_dies_ends_even_while_it_holds_the_interpreter(
         from functionkit.bare_child import BareChild
 
         child = BareChild(sys.argv[1]).ready()
-        child.send(child.call(nasty.hold_gil))
+        child.send(child.call(nasty.hold_on))
         while child.box.look().phase != 2:
             time.sleep(0.001)
         print(child.started.pid, flush=True)

@@ -123,6 +123,22 @@ def test_memory_is_bounded_for_the_child_or_the_call_and_given_back(bounded: str
         assert twice.result.cause == ("out_of_memory" if bounded == "child" else "")
 
 
+def test_a_call_may_narrow_the_bound_of_its_child_and_not_widen_it() -> None:
+    with BareChild(memory_bytes=400 * nasty.MIB) as child:
+        child.ready()
+        own, narrow, wide, again = (
+            child.run(nasty.data_limit, memory_bytes=asked * nasty.MIB).value for asked in (0, 300, 500, 0)
+        )
+        assert 0 < narrow < own
+        assert wide == again
+        assert abs(wide - own) < 8 * nasty.MIB
+    with BareChild() as child:
+        child.ready()
+        bound, free = (child.run(nasty.data_limit, memory_bytes=asked).value for asked in (400 * nasty.MIB, 0))
+        assert bound > 0
+        assert free == -1
+
+
 def test_a_memory_error_without_a_limit_is_the_functions_own() -> None:
     with BareChild() as child:
         answer = child.ready().run(nasty.raise_memory_error)

@@ -66,11 +66,11 @@ def test_what_is_printed_comes_with_the_result_and_the_rest_is_counted() -> None
         much = child.run(nasty.print_much, 3, capture=True)
         assert much.report is not None
         assert (len(much.report.stdout), much.report.cut_bytes) == (1000, 3 * MIB - 1000)
-        closed = child.run(nasty.close_streams, capture=True)
-        assert closed.result.kind == "ok"
-        again = child.run(errands.say, "still there", capture=True)
-        assert again.report is not None
-        assert again.report.stdout == "still there\n"
+        for spoil in (nasty.close_streams, nasty.replace_streams):
+            assert child.run(spoil).result.kind == "ok"
+            again = child.run(errands.say, "still there", capture=True)
+            assert again.report is not None
+            assert again.report.stdout == "still there\n"
 
 
 def test_a_report_of_any_length_arrives() -> None:
@@ -114,8 +114,9 @@ def test_what_is_not_caught_is_printed_where_the_parent_prints_and_before_the_re
 
         with BareChild(sys.argv[1]) as child:
             child.ready()
-            child.run(errands.say, "from the child")
-            print("from the parent", flush=True)
+            for n in range(20):
+                child.run(errands.say, f"{n} from the child")
+                print(n, "from the parent", flush=True)
     """
     script = tmp_path / "parent.py"
     script.write_text(f'if __name__ == "__main__":\n{textwrap.indent(textwrap.dedent(program), "    ")}')
@@ -124,4 +125,5 @@ def test_what_is_not_caught_is_printed_where_the_parent_prints_and_before_the_re
         ran = subprocess.run(
             [sys.executable, str(script), method], capture_output=True, text=True, env=environment, timeout=60
         )
-        assert ran.stdout == "from the child\nfrom the parent\n", ran
+        expected = [f"{n} from the {who}" for n in range(20) for who in ("child", "parent")]
+        assert ran.stdout.splitlines() == expected, ran

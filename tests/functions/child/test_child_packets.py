@@ -147,6 +147,7 @@ def test_a_long_result_is_writable_memory_of_its_own_whether_it_is_copied_or_map
         payload = packets.result_payload(result, [memory])
         assert isinstance(payload, tuple)
         head, body = payload
+        assert isinstance(body, memoryview if nbytes >= packets.MAPPED_BYTES_MIN else bytearray)
         view = memoryview(body)
         assert head == b"head"
         assert not view.readonly

@@ -169,8 +169,12 @@ def test_a_value_that_cannot_be_loaded_fails_the_calls_that_need_it_alone(child:
         assert fine.value == 1
 
 
-def test_a_call_that_names_memory_which_did_not_come_fails_alone(child: BareChild) -> None:
-    child.send(child.packed(CALL_IN_PAYLOAD, Place(0, 0, 10)), child.call(errands.add, 1))
+@pytest.mark.parametrize("place", [Place(2, 0, 10), Place(0, 5000, 10)])
+def test_a_call_that_names_memory_which_did_not_come_fails_alone(child: BareChild, place: Place) -> None:
+    descriptor = os.memfd_create("test")
+    os.ftruncate(descriptor, 4096)
+    child.send(child.packed(CALL_IN_PAYLOAD, place), child.call(errands.add, 1), descriptors=[descriptor])
+    os.close(descriptor)
     broken, fine = child.answers(2)
     assert (broken.result.kind, broken.result.cause) == ("failure", "unloadable_call")
     assert broken.report is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import os
 import resource
 import signal
@@ -22,20 +23,24 @@ from strata_zmq.domain.task import NO_LIMITS, Cause, Kind, TaskLimits
 
 __all__ = [
     "NASTY",
+    "Disguised",
     "Endless",
     "HalfPickled",
     "LocksInside",
     "Nasty",
     "Unprintable",
+    "data_limit",
     "dies_when_packed",
     "explodes_when_loaded",
     "fork_and_leave",
     "hold_gil",
+    "hold_on",
     "identity",
     "keep_argument",
     "never_return",
     "open_all_descriptors",
     "raise_with_argument",
+    "replace_streams",
     "return_function",
 ]
 
@@ -81,6 +86,19 @@ def eat_memory() -> int:
             return len(eaten)
 
 
+def eat_crumbs() -> int:
+    """Take memory in the smallest pieces, until there is none for anything."""
+    eaten: list[object] = []
+    while len(eaten) < 100_000_000:
+        eaten.append([len(eaten)])
+    return len(eaten)
+
+
+def data_limit() -> int:
+    """Return how much private memory the process may have; -1: any."""
+    return resource.getrlimit(resource.RLIMIT_DATA)[0]
+
+
 def never_return() -> None:
     """Wait for what never comes."""
     while True:
@@ -90,6 +108,13 @@ def never_return() -> None:
 def hold_gil() -> int:
     """Count in C, where no other thread and no signal handler gets a turn."""
     return sum(range(10**15))
+
+
+def hold_on() -> int:
+    """Hold the interpreter, and let no signal that can be ignored end it."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+    return hold_gil()
 
 
 def generate() -> Iterator[int]:
@@ -117,6 +142,13 @@ class HalfPickled(Exception):  # noqa: N818 - it is a test's
         super().__init__(f"{code}: {text}")
 
 
+class Disguised(Exception):  # noqa: N818 - it is a test's
+    """An exception that is loaded as something else."""
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, ("what I was",)
+
+
 class Unprintable(Exception):  # noqa: N818 - it is a test's
     """An exception that has no text."""
 
@@ -136,6 +168,11 @@ def raise_unpicklable() -> NoReturn:
 def raise_half_pickled() -> NoReturn:
     """Raise what can be pickled and not be loaded again."""
     raise HalfPickled(7, "half of it")
+
+
+def raise_disguised() -> NoReturn:
+    """Raise what comes back as a text."""
+    raise Disguised("once an exception")
 
 
 def raise_unprintable() -> NoReturn:
@@ -289,6 +326,12 @@ def close_everything() -> str:
     return "closed"
 
 
+def replace_streams() -> str:
+    """Put something of its own in place of the standard streams."""
+    sys.stdout = sys.stderr = io.StringIO()
+    return "replaced"
+
+
 def close_streams() -> str:
     """Close the standard streams."""
     sys.stdout.close()
@@ -331,6 +374,7 @@ NASTY: tuple[Nasty, ...] = (
     Nasty("abort", abort, cause="killed", signal=signal.SIGABRT, text="SIGABRT"),
     Nasty("SIGKILL", kill_self, cause="killed", signal=signal.SIGKILL, text="SIGKILL"),
     Nasty("memory", eat_memory, limits=_FRUGAL, cause="out_of_memory", text="memory"),
+    Nasty("crumbs of memory", eat_crumbs, limits=_FRUGAL, cause="out_of_memory", text="memory"),
     Nasty("never returns", never_return, limits=_SHORT, cause="deadline", text="exceeded deadline"),
     Nasty("holds the GIL", hold_gil, limits=_SHORT, cause="deadline", text="exceeded deadline"),
     Nasty("stops itself", stop_self, limits=_SHORT, cause="deadline", text="exceeded deadline"),
@@ -338,6 +382,7 @@ NASTY: tuple[Nasty, ...] = (
     Nasty("lock in the result", return_lock, cause="unpicklable_result", text="lock"),
     Nasty("unpicklable exception", raise_unpicklable, cause="unpicklable_error", text="nobody can have this"),
     Nasty("unloadable exception", raise_half_pickled, cause="unpicklable_error", text="half of it"),
+    Nasty("disguised exception", raise_disguised, cause="unpicklable_error", text="once an exception"),
     Nasty("unprintable exception", raise_unprintable, kind="error", error=Unprintable),
     Nasty("base exception", raise_base, kind="error", error=Endless, text="past every handler"),
     Nasty("huge exception", raise_huge, kind="error", error=ValueError, text="xxx"),
