@@ -174,7 +174,10 @@ class Core:
         )
 
     def credit_of(self, session: int) -> int:
-        """Return how many tasks more a worker may get, of the function that it got last; for tests and the log."""
+        """Return how many tasks more a worker may get, of the function that it got last; for tests and the log.
+
+        A worker that has stalled gets no more than its slots, whatever its credit is.
+        """
         worker = self._workers.by_session.get(session)
         if worker is None or worker.retiring:
             return 0

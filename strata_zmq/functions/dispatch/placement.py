@@ -93,7 +93,7 @@ class Placement:
         held = len(worker.held) + len(worker.ghosts)
         if worker.mode == "pull":
             return held + worker.want
-        return worker.slots if worker.stalled else self._services.credit(worker.slots, function)
+        return self._services.credit(worker.slots, function)
 
     def _deal(self, lane: Lane, takers: list[Worker], *, ahead: bool) -> None:
         """Deal a lane's tasks in equal parts, as far as there is room."""
@@ -124,7 +124,7 @@ class Placement:
             return 0
         held = len(worker.held) + len(worker.ghosts)
         if ahead:
-            return self.credit(worker, head.function) - held
+            return 0 if worker.stalled else self.credit(worker, head.function) - held
         free = worker.slots - held
         return min(free, worker.want) if worker.mode == "pull" else free
 

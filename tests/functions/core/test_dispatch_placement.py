@@ -222,6 +222,23 @@ def test_a_stalled_worker_is_not_given_more_than_its_slots_until_something_ends(
     assert driver.assigned(idle) == []
 
 
+def test_a_stalled_worker_that_pulls_is_not_given_what_was_asked_back_from_it() -> None:
+    driver = Driver()
+    slow = driver.enlist("slow", slots=1, mode="pull")
+    driver.want(slow, 6)
+    tasks = [call(number) for number in range(6)]
+    driver.submit(*tasks)
+    driver.start(slow, tasks[0])
+    driver.enlist("idle", slots=1)
+    driver.pass_time(0.02)
+    assert driver.effects.recalled == {slow: 5}
+    driver.give_back(slow, *tasks[1:])
+    driver.want(slow, 5)
+    assert len(driver.core.held_by(slow)) == 1
+    driver.finish(slow, tasks[0])
+    assert len(driver.core.held_by(slow)) > 1
+
+
 def test_nothing_is_asked_back_while_nobody_is_idle_or_only_slots_are_filled() -> None:
     driver = Driver()
     one, two = driver.enlist("one", slots=1), driver.enlist("two", slots=1)
