@@ -24,6 +24,8 @@ __all__ = ["main", "run"]
 
 _DISPATCHER_PORT = 5555
 _CONNECTIONS_MAX = 4096
+_HEAD_BYTES_MAX = 64 * 1024
+"""Of a request's line and headers: the ids of /events are in them."""
 _BACKLOG = 2048
 _IDLE_S = 75
 _GRACE_S = 5
@@ -67,6 +69,7 @@ def run(
                 app,
                 loop="asyncio",
                 http="h11",
+                h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
                 ws="none",
                 log_config=None,
                 access_log=False,

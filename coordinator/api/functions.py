@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 from fastapi import APIRouter, HTTPException, Request
@@ -27,8 +27,6 @@ from .link import Link, watching
 from .operations import IDEMPOTENCY_KEY, Parameter, describe
 
 __all__ = ["functions_router"]
-
-T = TypeVar("T")
 
 _KEY_MAX = 200
 """The longest idempotency key: a batch adds each call's index to it."""
@@ -176,7 +174,7 @@ class _Functions:
         (state,) = await self._link.client.cancel([task_id], running=running in {"true", "1"})
         if state == "UNKNOWN":
             raise _no_such(task_id)
-        return answer(models.TaskStatus(id_text(task_id), state))  # type: ignore[arg-type]
+        return answer(models.Cancelled(id_text(task_id), cast("models.Status", state)))
 
     async def tasks(self, request: Request) -> Response:
         """List tasks in the order of their acceptance, of one state or of all."""

@@ -28,6 +28,7 @@ __all__ = [
     "RefusedTask",
     "RegisterFunction",
     "Registered",
+    "Status",
     "TaskError",
     "TaskListing",
     "TaskPage",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from uuid import UUID
 
 import pytest
 from functionkit.processes import DispatcherProcess
@@ -154,6 +155,9 @@ def test_events_come_as_tasks_end(dispatcher, serve) -> None:
         lines = [line for line in told.iter_lines() if line.startswith(("event", "id"))]
     assert sorted(line for line in lines if line.startswith("id")) == sorted(f"id: {one}" for one in ids)
     assert lines[-1] == "event: done"
+    # As many as there may be.
+    unknown = ",".join(str(UUID(int=n)) for n in range(1000))
+    assert client.http.get(f"/events?ids={unknown}").text.count("UNKNOWN") == 1000
 
 
 def test_a_full_queue_is_429_and_says_when_to_come_back(run_dir, serve) -> None:
