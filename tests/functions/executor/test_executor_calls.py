@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from concurrent.futures import wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -240,3 +241,22 @@ def test_a_large_array_that_was_put_cannot_be_written_by_a_call(executor: MakeEx
     with pytest.raises(ValueError, match="read-only"):
         pool.submit(scribble, ref).result()
     assert pool.submit(total, ref).result() == LARGE
+
+
+def test_the_memory_of_large_arguments_is_used_again(executor: MakeExecutor) -> None:
+    pool, array = executor(1), np.ones(LARGE)
+
+    def segments() -> int:
+        return sum("strata-call" in target for target in map(linked, Path("/proc/self/fd").iterdir()))
+
+    before = segments()
+    for _ in range(20):
+        assert pool.submit(total, array).result() == LARGE
+    assert segments() - before <= 2
+
+
+def linked(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except OSError:  # the one that lists the others
+        return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
+import multiprocessing.util
 import os
 import subprocess
 import sys
@@ -143,6 +144,23 @@ def test_an_initializer_that_fails_breaks_the_executor_and_says_so(
     eventually(lambda: pool._broken)
     with pytest.raises(BrokenExecutor, match="cannot be started"):
         pool.submit(add, 1)
+
+
+def fail_with_last_words(path: str) -> None:
+    def speak() -> None:
+        time.sleep(0.2)  # as a log that goes over a wire
+        Path(path).write_text("I had no licence")
+
+    multiprocessing.util.Finalize(None, speak, exitpriority=1)
+    raise LookupError("no licence")
+
+
+def test_children_whose_initializer_fails_may_still_say_why(executor: MakeExecutor, run_dir: Path) -> None:
+    """Whatever a child does at its end, sending a log among it, is done when the calls fail."""
+    pool = executor(1, initializer=fail_with_last_words, initargs=(f"{run_dir}/words",))
+    with pytest.raises(BrokenExecutor):
+        pool.submit(add, 1).result()
+    assert (run_dir / "words").read_text() == "I had no licence"
 
 
 def test_shutdown_waits_for_what_was_submitted_and_then_takes_nothing(executor: MakeExecutor) -> None:
