@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -137,7 +139,25 @@ def test_a_value_that_was_stolen_goes_again_with_the_calls_that_need_it(tmp_path
         assert load_result(owner.outcome(key)) == 3
 
 
-def test_a_call_that_waits_is_dropped_and_one_at_a_child_is_taken_back(tmp_path: Path) -> None:
+def test_a_call_that_lies_unread_at_a_child_is_taken_back_when_it_is_not_wanted(tmp_path: Path) -> None:
+    up, here = tmp_path / "up", __file__
+    with Owner(1) as owner:
+        teach(owner)
+        (child,) = owner.pool.processes()
+        os.kill(child, signal.SIGSTOP)
+        unwanted = owner.submit(touch_and_wait, str(up), here)
+        others = [owner.submit(touch_and_wait, here, here) for _ in range(3)]
+        owner.turn()
+        assert owner.pool.phase(*unwanted) == "handed"
+        assert owner.pool.stop(*unwanted) == "dropped"
+        os.kill(child, signal.SIGCONT)
+        outcome = owner.outcome(unwanted)
+        assert (outcome.cause, outcome.started) == ("cancelled", False)
+        assert all(outcome.kind == "ok" for outcome in owner.ended(others))
+        assert not up.exists()
+
+
+def test_a_call_that_waits_is_dropped_when_it_is_not_wanted(tmp_path: Path) -> None:
     up, go = str(tmp_path / "up"), str(tmp_path / "go")
     with Owner(1) as owner:
         teach(owner)
