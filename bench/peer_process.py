@@ -100,7 +100,7 @@ def peer_process(
     """Start `peers/<module>.py` in the peers' interpreter and yield it, ready; ends it on the way out.
 
     `options` go to its constructor, `environment` is added to this process's. Raises Absent where the environment or
-    the peer's package is missing. With an `interpreter` it is that one's, and `module` any that it can import: so a
+    the peer's package is missing, and where the peer does not start. With an `interpreter` it is that one's, and `module` any that it can import: so a
     subject is asked as its peers are.
     """
     python = Path(interpreter) if interpreter is not None else peers_folder() / "bin" / "python"
@@ -118,7 +118,11 @@ def peer_process(
             )
         try:
             peer = PeerProcess(module, process, stderr)
-            peer.answer(_START_TIMEOUT_S)
+            try:
+                peer.answer(_START_TIMEOUT_S)
+            except (PeerLostError, DeadlineExceededError) as error:
+                # The others' figures are worth having without it.
+                raise Absent(f"it did not start here: {error}") from error
             yield peer
         finally:
             _end(process)

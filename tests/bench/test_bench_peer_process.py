@@ -76,6 +76,12 @@ def test_a_call_that_fails_tells_why_and_the_peer_goes_on(bare_environment: Path
         assert peer.call("greet", name="you") == {"text": "hello you"}
 
 
+def test_a_peer_that_does_not_start_leaves_its_place_empty(bare_environment: Path) -> None:
+    (bare_environment / "peer_made.py").write_text("raise RuntimeError('no room for a cluster')")
+    with pytest.raises(Absent, match=r"did not start here: .*no room for a cluster"), peer_process("peer_made"):
+        pass
+
+
 def test_a_peer_that_dies_or_hangs_is_an_error_in_time(bare_environment: Path) -> None:
     (bare_environment / "peer_made.py").write_text(PEER)
     with peer_process("peer_made", greeting="hello") as peer:
