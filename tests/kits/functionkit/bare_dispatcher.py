@@ -51,10 +51,14 @@ class BareDispatcher:
     def enlist(self, *drop: wire.TaskRef) -> wire.Enlist:
         """Wait for the worker's enlistment, answer it, and return it."""
         asked = self.hear(wire.Enlist)
+        self.begin(*drop)
+        return asked
+
+    def begin(self, *drop: wire.TaskRef) -> None:
+        """Answer an enlistment."""
         self.session += 1
         self.number = 0
         self.say(wire.Enlisted(self.session, "by hand", self.lease_s, self.lease_s / 5, list(drop)))
-        return asked
 
     def assign(self, *tasks: wire.AssignedTask, limits: wire.LimitsRow | None = None) -> None:
         """Assign tasks, all with the same limits."""
