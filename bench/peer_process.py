@@ -100,8 +100,8 @@ def peer_process(
     """Start `peers/<module>.py` in the peers' interpreter and yield it, ready; ends it on the way out.
 
     `options` go to its constructor, `environment` is added to this process's. Raises Absent where the environment or
-    the peer's package is missing, and where the peer does not start. With an `interpreter` it is that one's, and `module` any that it can import: so a
-    subject is asked as its peers are.
+    the peer's package is missing, and where the peer does not start. With an `interpreter` it is that
+    one's, and `module` any that it can import: so a subject is asked as its peers are.
     """
     python = Path(interpreter) if interpreter is not None else peers_folder() / "bin" / "python"
     if not python.exists():

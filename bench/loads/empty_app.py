@@ -16,6 +16,8 @@ from strata_zmq.startup import announce
 
 __all__ = ["create_app"]
 
+_IDLE_S = 600
+"""The connection outlives the rounds of the others."""
 _ANSWER = b'{"task_id":"00000000-0000-0000-0000-000000000000","status":"COMPLETED","result":"gAROLg==\\n"}'
 
 
@@ -44,7 +46,15 @@ def main() -> None:
         # Connections inherit it, as those of the real app do.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         announce(ready_fd, url=f"http://127.0.0.1:{listening.getsockname()[1]}")
-        config = uvicorn.Config(create_app(), loop="asyncio", http="h11", ws="none", log_config=None, access_log=False)
+        config = uvicorn.Config(
+            create_app(),
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=_IDLE_S,
+        )
         asyncio.run(uvicorn.Server(config).serve([listening]))
 
 
