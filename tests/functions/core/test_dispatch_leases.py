@@ -149,3 +149,22 @@ def test_the_log_says_who_is_lost_and_why() -> None:
     driver, session, _ = busy()
     assert driver.lose(session).notes == ["worker w is lost: its process ended"]
     assert driver.say().notes == []
+
+
+def test_an_attempts_deadline_begins_anew_for_a_worker_that_has_begun_it_unheard() -> None:
+    driver = Driver()
+    driver.enlist("w")
+    task = call(1, TaskLimits(attempt_s=1.0))
+    driver.submit(task)
+    driver.enlist("w", held=((named(1), 1, "running"),))
+    driver.pass_time(1.9)
+    assert task.state == "RUNNING"
+    driver.pass_time(0.1)
+    assert task.state == "FAILED"
+
+
+def test_of_workers_that_are_gone_nothing_is_kept() -> None:
+    driver = Driver()
+    for number in range(10):
+        driver.lose(driver.enlist(f"w{number}"))
+    assert (driver.core._workers.by_session, driver.core._workers._sessions) == ({}, {})
