@@ -81,12 +81,13 @@ class _Known:
 class Codec:
     """Packs what one client submits; thread-safe.
 
-    With `by_value`, what `__main__` defines travels with its code: children elsewhere have another `__main__`. Without,
-    the children are this process's own, and whatever multiprocessing can hand to a child can be an argument.
+    With `by_value`, what `__main__` defines travels with its code: children elsewhere have another `__main__`. To `own`
+    children, which are those without `by_value` unless it is said, multiprocessing hands over its own objects, too.
     """
 
-    def __init__(self, *, by_value: bool) -> None:
+    def __init__(self, *, by_value: bool, own: bool | None = None) -> None:
         self._by_value = by_value
+        self._own = not by_value if own is None else own
         self._known: dict[int, _Known] = {}
         self._captured: deque[int] = deque()
         self._reducers: dict[type, _Reduce] = {}
@@ -158,7 +159,7 @@ class Codec:
         buffers.clear()
         file = io.BytesIO()
         pickler = cloudpickle.Pickler(file, _PROTOCOL, buffer_callback=_outside(buffers))
-        if not self._by_value:
+        if self._own:
             pickler.dispatch_table = {**_PROCESS_REDUCERS, **pickler.dispatch_table}
         pickler.dump(value)
         stream = file.getvalue()
@@ -167,7 +168,7 @@ class Codec:
     def _pickle(self, value: object, buffers: list[memoryview]) -> bytes:
         file = io.BytesIO()
         pickler = pickle.Pickler(file, _PROTOCOL, buffer_callback=_outside(buffers))
-        if not self._by_value:
+        if self._own:
             pickler.dispatch_table = self._process_reducers()
         pickler.dump(value)
         return file.getvalue()

@@ -105,7 +105,7 @@ class StrataExecutor(Executor):
                 )
             )
             self._engine = self._local
-        self._codec = Codec(by_value=self._local is None)
+        self._codec = Codec(by_value=not self._children_have_main(), own=self._local is not None)
         _ENGINES.add(self._engine)
         # A dropped executor ends when its calls have. At the interpreter's end, `_close_all` comes first.
         weakref.finalize(self, _let_go, self._engine, os.getpid()).atexit = False
@@ -174,6 +174,13 @@ class StrataExecutor(Executor):
     def _broken(self) -> str:
         """Why nothing can run any more, as in the stock pool; empty while it can."""
         return self._local.broken if self._local is not None else ""
+
+    def _children_have_main(self) -> bool:
+        """Say whether children know what `__main__` defines: forked ones do, others import it if it is a file."""
+        if self._mp_context is None:
+            return False
+        method = self._mp_context.get_start_method(allow_none=False)
+        return method == "fork" or hasattr(sys.modules["__main__"], "__file__")
 
     def _check_open(self) -> None:
         if _interpreter_ends.is_set():
@@ -252,6 +259,14 @@ def _close_all() -> None:
         engine.shutdown(wait=True, cancel_pending=False)
 
 
+def _disown_all() -> None:
+    """Give the engines up in a forked process: it has copies of them, and neither their threads nor their children."""
+    for engine in list(_ENGINES):
+        if isinstance(engine, LocalEngine):
+            engine.disown()
+    _ENGINES.clear()
+
+
 def _let_go(engine: Engine, owner: int) -> None:
     """End the engine of an executor that nobody has any more, in the process that made it."""
     if os.getpid() == owner:
@@ -261,8 +276,7 @@ def _let_go(engine: Engine, owner: int) -> None:
 
 # Before the threads are joined: an `atexit` function would come too late, as it would for the stock pools.
 threading._register_atexit(_close_all)  # type: ignore[attr-defined] # noqa: SLF001
-# A forked child has copies of the engines, and neither their threads nor their children.
-os.register_at_fork(after_in_child=_ENGINES.clear)
+os.register_at_fork(after_in_child=_disown_all)
 
 
 def _remote_engine(endpoint: str, curve_keys: str) -> Engine:

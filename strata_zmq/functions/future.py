@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeVar
@@ -101,11 +100,13 @@ class StrataFuture(Future[T]):
                     self._result, self._exception = value, error
                     self._state = "FINISHED"
                     return
-        with contextlib.suppress(InvalidStateError):  # it was cancelled, and nobody waits for this
+        try:
             if error is None:
                 self.set_result(value)  # type: ignore[arg-type]
             else:
                 self.set_exception(error)
+        except InvalidStateError:
+            pass  # it was cancelled, and nobody waits for this
 
     def _withdraw(self) -> bool:
         """Become cancelled from any state that is not an end; True if this is cancelled now."""

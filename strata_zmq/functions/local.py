@@ -179,6 +179,12 @@ class LocalEngine:
         """Return the children by their process ids."""
         return self._pool.processes()
 
+    def disown(self) -> None:
+        """Be of no use in a process that was forked from this engine's; for that process's one thread."""
+        self._gate = threading.RLock()
+        self._closing = True
+        self.broken = "the executor belongs to the process that this one was forked from: make another one here"
+
     def _check_open(self) -> None:
         if self.broken:
             raise WorkerFailure(self.broken, cause="initializer")

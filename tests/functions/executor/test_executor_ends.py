@@ -21,7 +21,7 @@ from functionkit.errands import add, boom, gate, kill_self, pid
 
 from strata_zmq import StrataExecutor
 from strata_zmq.domain.task import TaskLimits
-from strata_zmq.errors import WorkerFailure
+from strata_zmq.errors import ResourceExhaustedError, WorkerFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,15 +206,54 @@ def test_an_executor_that_is_dropped_ends_when_its_calls_have(eventually: Eventu
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 
-def test_a_forked_process_leaves_its_parents_executor_alone(executor: MakeExecutor) -> None:
+def test_a_forked_process_leaves_its_parents_executor_alone(executor: MakeExecutor, run_dir: Path) -> None:
     pool = executor(2)
     before = pool.submit(pid).result()
-    process = multiprocessing.get_context("fork").Process(target=gc.collect)
+
+    def misuse() -> None:
+        try:
+            pool.submit(pid)
+        except BrokenExecutor as error:
+            (run_dir / "error").write_text(str(error))
+
+    process = multiprocessing.get_context("fork").Process(target=misuse)
     process.start()
     process.join()
     assert process.exitcode == 0
+    assert "make another one here" in (run_dir / "error").read_text()
     assert pool.submit(pid).result() in pool._processes
     assert before in pool._processes
+
+
+@pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
+def test_what_a_program_without_a_file_defines_can_be_called(context: str) -> None:
+    program = f"""
+        import multiprocessing
+        from strata_zmq import StrataExecutor
+        class Pair:
+            left = 3
+        def mirrored(pair):
+            pair.left = -pair.left
+            return pair
+        with StrataExecutor(1, multiprocessing.get_context({context!r})) as pool:
+            pair = pool.submit(mirrored, Pair()).result()
+        print(pair.left, type(pair) is Pair)
+    """
+    shown = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    assert (shown.stdout, shown.stderr) == ("-3 True\n", "")
+
+
+def test_more_calls_than_may_wait_are_refused(
+    executor: MakeExecutor, run_dir: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strata_zmq.functions.local.CALLS_MAX", 3)
+    pool = executor(1)
+    calls = [pool.submit(gate, str(run_dir), name) for name in "abc"]
+    with pytest.raises(ResourceExhaustedError, match="3 are waiting or running already; wait for some"):
+        pool.submit(add, 1)
+    (run_dir / "open").touch()
+    assert all(call.result() for call in calls)
+    assert pool.submit(add, 1).result() == 1
 
 
 @pytest.mark.parametrize("ending", ["", "pool.shutdown(wait=False)", "del pool"])
