@@ -53,6 +53,7 @@ _IDS_MAX = 1000
 _SECONDS_MAX = 86_400.0 * 30
 _DRAIN_MAX = 512
 _ROUNDS_MAX = 4
+_BLOCKED_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,8 @@ class AsyncClient:
         self._closed = False
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._watched: dict[bytes, list[_Watching]] = {}
-        for descriptor in link.descriptors:
-            self._loop.add_reader(descriptor, self._turn)
+        for descriptor, reader in zip(link.descriptors, (self._turn, self._follow), strict=True):
+            self._loop.add_reader(descriptor, reader)
 
     @classmethod
     async def connect(cls, endpoint: str, *, keys: CurveKeys | None = None, client_id: str = "") -> Self:
@@ -116,7 +117,7 @@ class AsyncClient:
             raise
         client = cls(link, context, client_id or uuid.uuid4().hex)
         try:
-            client._turn()
+            client._follow()
             await client._taken_in()
         except BaseException:
             await client.close()
@@ -343,38 +344,48 @@ class AsyncClient:
             self._soon = True
             self._loop.call_soon(self._turn)
 
+    def _follow(self) -> None:
+        """Take what has become of the connection."""
+        if not self._closed:
+            for up in self._link.changes():
+                if up:
+                    self._talk.connected(time.monotonic())
+                else:
+                    self._talk.disconnected()
+            self._turn()
+
     def _turn(self) -> None:
-        """Take and send all there is. The sockets' descriptors tell of a change once, so nothing may be left."""
+        """Send and take all there is. The socket's descriptor tells of a change once, so nothing may be left."""
         self._soon = False
         if self._closed:
             return
-        link, talk = self._link, self._talk
+        talk = self._talk
         now = time.monotonic()
         for _ in range(_ROUNDS_MAX):
-            self._hear(now)
-            for frames in talk.due(now):
-                link.put(frames)
-            if not link.ready(blocked=not link.flush()):
+            if self._link.flush():
+                for frames in talk.due(now):
+                    self._link.put(frames)
+            # Behind the last thing that was sent: sending, too, takes note of what has come.
+            if not self._hear(now) and not self._link.can_flush:
                 break
         else:
             self._turn_soon()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = talk.next_wakeup()
+        # While the socket is full nothing is due; that there is room again is told.
+        due = now + _BLOCKED_S if self._link.blocked else talk.next_wakeup()
         if due is not None:
             self._timer = self._loop.call_later(max(0.0, due - now), self._turn)
 
-    def _hear(self, now: float) -> None:
-        for up in self._link.changes():
-            if up:
-                self._talk.connected(now)
-            else:
-                self._talk.disconnected()
+    def _hear(self, now: float) -> bool:
+        """Take what the dispatcher says; True if it said anything."""
+        heard = False
         for _ in range(_DRAIN_MAX):
             frames = self._link.receive()
             if frames is None:
-                return
+                break
+            heard = True
             try:
                 for answer in self._talk.take(frames, now):
                     self._handle(answer, now)
@@ -382,6 +393,7 @@ class AsyncClient:
                 log.warning("the dispatcher at %s: %s", self._link.endpoint, error)
             if self._talk.failure is not None:
                 self._give_up(self._talk.failure)
+        return heard
 
     def _handle(self, answer: Answer, now: float) -> None:
         if isinstance(answer, Ended):

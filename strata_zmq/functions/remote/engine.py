@@ -44,6 +44,8 @@ _DRAIN_MAX = 512
 _REFS_MAX = 1024
 _KEY_MAX = 256
 _SLEEP_MAX_S = 60.0
+_BLOCKED_MS = 100
+"""While the socket is full nothing is due; that there is room again is told."""
 
 
 class RemoteEngine:
@@ -228,17 +230,20 @@ class RemoteEngine:
         poller = select.poll()
         for descriptor in (*self._link.descriptors, self._wake_fd):
             poller.register(descriptor, select.POLLIN)
+        changed = True
         while True:
             now = time.monotonic()
             closing = self._listen(now)
-            busy = self._hear(now)
+            if changed:
+                self._follow(now)
             self._tasks.submit(now)
             self._speak(now)
+            heard = self._hear(now)
             self._check_away(now)
             if closing and not self._tasks:
                 return
-            if not busy:
-                self._sleep(poller, now)
+            # The last look at the socket was behind the last thing sent, and found nothing: now it may be waited for.
+            changed = heard or self._link.can_flush or self._sleep(poller, now)
 
     def _listen(self, now: float) -> bool:
         """Take what the callers want; True when no more will come."""
@@ -253,17 +258,22 @@ class RemoteEngine:
         for message, frames in put_requests([(digest, payload)]):
             self._talk.ask(message, frames, now)
 
-    def _hear(self, now: float) -> bool:
-        """Take what the dispatcher says; True if there may be more."""
+    def _follow(self, now: float) -> None:
+        """Take what has become of the connection."""
         for up in self._link.changes():
             if up:
                 self._talk.connected(now)
             else:
                 self._talk.disconnected()
+
+    def _hear(self, now: float) -> bool:
+        """Take what the dispatcher says; True if it said anything."""
+        heard = False
         for _ in range(_DRAIN_MAX):
             frames = self._link.receive()
             if frames is None:
-                return False
+                break
+            heard = True
             try:
                 answers = self._talk.take(frames, now)
             except ProtocolError as error:
@@ -279,9 +289,12 @@ class RemoteEngine:
                     self._tasks.refused(answer)
                 elif answer.again:
                     self._tasks.attached_again(now)
-        return True
+        return heard
 
     def _speak(self, now: float) -> None:
+        if not self._link.flush():
+            # What would be said again is still waiting to be said at all.
+            return
         messages = self._talk.due(now)
         for frames in messages:
             self._link.put(frames)
@@ -306,18 +319,23 @@ class RemoteEngine:
                 )
             )
 
-    def _sleep(self, poller: select.poll, now: float) -> None:
+    def _sleep(self, poller: select.poll, now: float) -> bool:
+        """Wait for a word from anybody, or for the time; True if it was the connection's."""
+        changed = False
         self._asleep = True
-        # A socket's descriptor tells of a change once: what is there already has to be seen before.
-        if not self._inbox and not self._link.ready(blocked=not self._link.flush()):
-            poller.poll(self._patience_ms(now))
+        if not self._inbox:
+            fired = poller.poll(self._patience_ms(now))
+            changed = any(descriptor == self._link.descriptors[1] for descriptor, _ in fired)
         if not self._asleep:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake_fd)
         self._asleep = False
+        return changed
 
     def _patience_ms(self, now: float) -> int:
         """Return how long there is nothing to do unless something happens."""
+        if self._link.blocked:
+            return _BLOCKED_MS
         due = [at for at in (self._talk.next_wakeup(), self._tasks.next_wakeup(now)) if at is not None]
         if self._tasks:
             due.append(max(self._talk.heard_at, self._waits_since) + self._away_s)

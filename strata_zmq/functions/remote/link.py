@@ -24,6 +24,8 @@ _COPIED_BYTES_MAX = 64 * 1024
 """A shorter frame is copied: that costs less than to keep track of who uses it."""
 _EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 _GOODBYE_MS = 500
+# Plain numbers: the library's own are enumerations, which cost more than the question.
+_READABLE, _WRITABLE = int(zmq.POLLIN), int(zmq.POLLOUT)
 
 
 class Link:
@@ -34,8 +36,10 @@ class Link:
         self.dealer = open_socket(context, zmq.DEALER, FUNCTIONS, keys=keys)
         self.events = self.dealer.get_monitor_socket(_EVENTS)
         self.descriptors = tuple(int(one.getsockopt(zmq.FD)) for one in (self.dealer, self.events))
-        """For an event loop: they tell of a change once, so `ready` has to be asked before it waits for them."""
+        """The dealer's and the events'. They tell of a change once, and whatever is done with a socket takes note of
+        it: before they are waited for, `receive`, `can_flush` and `changes` have to say that there is no more."""
         self._outbox: deque[list[Buffer]] = deque()
+        self._room = False
         try:
             connect(self.dealer, self.endpoint, field="dispatcher")
         except BaseException:
@@ -44,17 +48,12 @@ class Link:
 
     def changes(self) -> Iterator[bool]:
         """Yield True for each connection that was made and False for each that broke, in order."""
-        while _events(self.events) & zmq.POLLIN:
+        while _state(self.events) & _READABLE:
             event = recv_monitor_message(self.events, zmq.DONTWAIT)["event"]
             if event == zmq.EVENT_DISCONNECTED:
                 # It was for a connection that is no more: whoever wants it said says it again.
                 self._outbox.clear()
             yield event != zmq.EVENT_DISCONNECTED
-
-    def ready(self, *, blocked: bool) -> bool:
-        """Tell whether there is something to take, or room to send if that was missing."""
-        wanted = zmq.POLLIN | zmq.POLLOUT if blocked else zmq.POLLIN
-        return bool(_events(self.dealer) & wanted or _events(self.events) & zmq.POLLIN)
 
     def put(self, frames: list[Buffer]) -> None:
         """Send this, now or when there is room."""
@@ -62,18 +61,28 @@ class Link:
             self._outbox.append(frames)
 
     def flush(self) -> bool:
-        """Send what there was no room for; False if there still is none."""
-        while self._outbox:
-            if not self._send(self._outbox[0]):
-                return False
+        """Send what there was no room for, as far as there is now; True if nothing is left of it."""
+        while self._outbox and self._send(self._outbox[0]):
             self._outbox.popleft()
-        return True
+        return not self._outbox
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something is left that there was no room for."""
+        return bool(self._outbox)
+
+    @property
+    def can_flush(self) -> bool:
+        """Whether there is room for what there was none for, as `receive` last saw it."""
+        return self._room and bool(self._outbox)
 
     def receive(self) -> list[Buffer] | None:
         """Return the next message, or None."""
         dealer = self.dealer
         # Asking is several times cheaper than the exception that says no.
-        if not _events(dealer) & zmq.POLLIN:
+        state = _state(dealer)
+        if not state & _READABLE:
+            self._room = bool(state & _WRITABLE)
             return None
         frames: list[Buffer] = [dealer.recv(zmq.DONTWAIT)]
         while dealer.getsockopt(zmq.RCVMORE):
@@ -102,5 +111,5 @@ class Link:
         return True
 
 
-def _events(socket: zmq.Socket[bytes]) -> int:
+def _state(socket: zmq.Socket[bytes]) -> int:
     return cast("int", socket.get(zmq.EVENTS))

@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,8 +22,10 @@ from strata_zmq.errors import (
     WorkerFailure,
 )
 from strata_zmq.functions.calls import PackedCall, payload_digest
+from strata_zmq.functions.remote import link
 from strata_zmq.functions.remote.engine import RemoteEngine
 from strata_zmq.protocol import functions as wire
+from strata_zmq.transport.sockets import FUNCTIONS
 
 
 def call(body: Any = b"x", **rest: Any) -> PackedCall:
@@ -428,3 +431,26 @@ def test_what_a_restarted_dispatcher_does_not_know_is_a_lost_workers(
     assert failure.value.task_id == task_id.hex()
     assert after.outcome().body == b"after"
     assert [len(one.tasks) for one in router.of(wire.Submit)].count(1) >= 2
+
+
+def test_more_than_the_socket_holds_goes_out_when_there_is_room(
+    router: RouterDouble, resolver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dispatcher that takes nothing for a while pushes back on the socket, and nothing is lost or forgotten."""
+    monkeypatch.setattr(link, "FUNCTIONS", replace(FUNCTIONS, send_high_water_mark=2))
+    engine = RemoteEngine(router.endpoint)
+    try:
+        until(lambda: router.of(wire.Attach))
+        gate = threading.Event()
+        router.answer = lambda *_: not gate.wait(20)
+        blobs = [b"%d" % number + bytes(500_000) for number in range(100)]
+        for blob in blobs:
+            engine.keep(payload_digest(blob), blob)
+        one = resolver()
+        engine.submit([(call(b"x"), one)])
+        until(lambda: engine._link._outbox, 20)
+        gate.set()
+        assert one.outcome(30).body == b"x"
+        assert len(router.blobs) == 100
+    finally:
+        engine.shutdown(wait=True, cancel_pending=True)
