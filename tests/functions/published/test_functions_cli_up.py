@@ -79,13 +79,29 @@ def test_a_task_that_runs_is_completed_before_the_end(tmp_path, eventually) -> N
     eventually(lambda: service.client.status(task_id) == "RUNNING")
     service.process.signal(signal.SIGTERM)
     (tmp_path / "gate").touch()
-    service.process.stop()
+    assert service.process.wait() == 0  # not `stop`: told twice, it ends at once
     service.client.close()
     again = Service(tmp_path, "push", 2)
     try:
         assert again.client.wait(task_id) == ("COMPLETED", "through")
     finally:
         again.stop()
+
+
+def test_told_twice_it_does_not_wait_for_what_runs(tmp_path, eventually) -> None:
+    service = Service(tmp_path, "push", 1, "--grace", "3600")
+    task_id = service.client.execute(service.client.register(linger), str(tmp_path / "never"))
+    eventually(lambda: service.client.status(task_id) == "RUNNING")
+    members = service.members()
+    service.client.close()
+
+    def told_again():
+        service.process.signal(signal.SIGTERM)
+        return service.process.process.poll() is not None
+
+    eventually(told_again, 30)
+    assert service.process.wait() == 0
+    assert not [pid for pid in members if Path(f"/proc/{pid}").exists()]
 
 
 def linger(gate):
