@@ -104,13 +104,20 @@ def _perform(calls: list[Call], descriptors: list[int], caller: Caller, outbox: 
     outbox.flush()
 
 
-def _interrupts(box: BlackBox) -> None:
-    """Let Ctrl-C interrupt functions, as in the stock pool, and nothing else. Who ignores or handles it goes on so."""
+class _Interrupt:
+    """What Ctrl-C does: it interrupts functions, as in the stock pool, and nothing else."""
 
-    def interrupt(number: int, frame: types.FrameType | None) -> None:
-        if box.phase == RUNNING:
+    def __init__(self, box: BlackBox) -> None:
+        self._box = box
+
+    def __call__(self, number: int, frame: types.FrameType | None) -> None:
+        if self._box.phase == RUNNING:
             raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
+
+def _interrupts(box: BlackBox) -> None:
+    """Handle Ctrl-C, unless whoever started this process ignores or handles it: that goes on here."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler or isinstance(handler, _Interrupt):  # a child's child may be forked
+        signal.signal(signal.SIGINT, _Interrupt(box))
     signal.set_wakeup_fd(-1)  # a forked process would write into its parent's

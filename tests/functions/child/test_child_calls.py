@@ -16,7 +16,7 @@ import cloudpickle  # noqa: TID251 - what remote clients send
 import dill  # noqa: TID251 - what published clients send
 import pytest
 from functionkit import errands, nasty
-from functionkit.bare_child import BareChild
+from functionkit.bare_child import BareChild, interrupt_a_childs_child
 from processkit.patience import until
 
 from strata_zmq.functions.pool import packets
@@ -156,6 +156,11 @@ def test_ctrl_c_interrupts_a_function_and_leaves_an_idle_child_alone(tmp_path: P
         assert answer.result.kind == "error"
         assert type(answer.value) is KeyboardInterrupt
         assert child.run(errands.add, 2).value == 2
+
+
+def test_a_function_may_have_children_of_its_own(child: BareChild) -> None:
+    assert child.run(interrupt_a_childs_child, errands.add, 40, 2).value == 42
+    assert child.run(errands.pid).value == child.started.pid
 
 
 def test_a_process_that_a_function_forks_does_not_answer_for_the_child() -> None:

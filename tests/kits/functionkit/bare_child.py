@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle  # noqa: TID251 - a client loads what a child sends
 import select
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,7 +17,7 @@ from strata_zmq.functions.pool import blackbox, packets
 from strata_zmq.functions.pool.entry import ChildSettings
 from strata_zmq.functions.pool.starting import Descriptor, start_child
 
-__all__ = ["Answered", "BareChild"]
+__all__ = ["Answered", "BareChild", "interrupt_a_childs_child"]
 
 DEADLINE_S = 30.0
 ROOM = 256 * 2**20
@@ -136,3 +137,11 @@ class BareChild:
         answer = packets.decode_answer(packet) if packet else []
         assert isinstance(answer, list)
         return answer
+
+
+def interrupt_a_childs_child(fn: Callable[..., object], *args: object) -> Any:
+    """Fork a child of this one, interrupt it while it has nothing to do, and return what `fn` comes to there."""
+    with BareChild("fork") as child:
+        child.ready()
+        os.kill(child.started.pid, signal.SIGINT)
+        return child.run(fn, *args).value
