@@ -21,10 +21,12 @@ from functionkit.processes import DispatcherProcess, WorkerProcess
 from processkit.patience import until
 
 from strata_zmq.domain.task import TaskLimits
-from strata_zmq.errors import ResultExpiredError, WorkerFailure
+from strata_zmq.errors import ResultExpiredError, UnavailableError, WorkerFailure
 from strata_zmq.functions.executor import StrataExecutor
+from strata_zmq.functions.remote import aio
 from strata_zmq.functions.remote.aio import AsyncClient
 from strata_zmq.protocol.functions import Counts
+from strata_zmq.transport.curve import CurveKeys
 
 COMMIT = TaskLimits(durability="commit", retries_lost=1)
 
@@ -197,3 +199,28 @@ def test_a_killed_dispatcher_costs_what_was_not_durable_and_nothing_else(folder:
             assert executor.submit(add, 1, 1).result(20) == 2
     finally:
         service.stop()
+
+
+def test_with_keys_both_faces_are_let_in_and_a_stranger_is_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = folder / "keys"
+    keys = CurveKeys.create(home / "job")
+    options = ("--curve-keys", str(home / "job"))
+    with ExitStack() as stack:
+        dispatcher = DispatcherProcess(home, *options, endpoint="tcp://127.0.0.1:0").start()
+        stack.callback(dispatcher.stop)
+        worker = WorkerProcess(home, dispatcher.endpoint, "--children", "1", *options).start()
+        stack.callback(worker.stop)
+        with StrataExecutor(dispatcher.endpoint, curve_keys=str(home / "job")) as executor:
+            assert executor.submit(add, 2, 3).result(20) == 5
+
+        async def count(keys: CurveKeys | None) -> int:
+            client = await AsyncClient.connect(dispatcher.endpoint, keys=keys)
+            try:
+                return (await client.counts()).workers
+            finally:
+                await client.close()
+
+        assert asyncio.run(count(keys)) == 1
+        monkeypatch.setattr(aio, "_PATIENCE_S", 1.0)
+        with pytest.raises(UnavailableError, match="no dispatcher answers"):
+            asyncio.run(count(None))
