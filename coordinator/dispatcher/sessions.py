@@ -34,6 +34,8 @@ from .rows import assigned_weight
 __all__ = ["Sessions"]
 
 _UNRECEIVED_S = 1.0
+_SLOWEST_BYTES_PER_S = 10_000_000
+"""What has payload frames is given the time that it takes at this rate."""
 _SENT_ALONG_BYTES_MAX = 2**20
 """A callable up to this size is sent with the first task that needs it, and so are all of them together."""
 _SENT_MAX = 100_000
@@ -66,7 +68,7 @@ class _Session:
         self.assigned = 0
         """The number of the last ASSIGN."""
         self.unreceived: deque[tuple[int, int, float]] = deque()
-        """ASSIGNs that the worker has not confirmed: number, how many tasks, when."""
+        """ASSIGNs that the worker has not confirmed: number, how many tasks, and when it should have arrived."""
         self.told_again = 0
         self.taken = 0
         """The number of the last TURN whose content has been taken."""
@@ -242,7 +244,7 @@ class Sessions:
         if session.mode == "pull":
             want = turn.want - sum(count for _, count, _ in unreceived)
             self._agenda.events.append(Wanted(session.number, max(want, 0)))
-        if unreceived and now - unreceived[0][2] > _UNRECEIVED_S:
+        if unreceived and now > unreceived[0][2]:
             session.told_again += 1
         if session.told_again > 1 or session.unreachable:
             session.told_again = 0
@@ -297,7 +299,9 @@ class Sessions:
         if not self._mailbox.send(session.connection, message, frames):
             return False
         session.assigned += 1
-        session.unreceived.append((session.assigned, len(tasks), now))
+        size = sum(memoryview(frame).nbytes for frame in frames)
+        due = now + _UNRECEIVED_S + size / _SLOWEST_BYTES_PER_S
+        session.unreceived.append((session.assigned, len(tasks), due))
         session.sent |= new
         failpoint("dispatcher.assigned")
         return True

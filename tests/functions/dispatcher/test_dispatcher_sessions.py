@@ -225,6 +225,16 @@ def test_an_assignment_that_does_not_arrive_is_noticed(client: BareClient, enlis
     assert task.attempt == 2
 
 
+def test_a_large_assignment_is_given_the_time_that_it_travels(client: BareClient, enlist: Enlist) -> None:
+    worker = enlist()
+    client.submit(wire.NewTask(new_id(), bytes(16), [0]), frames=[bytes(30_000_000)])
+    worker.assigned()
+    worker.received = 0
+    for _ in range(8):
+        worker.turn()
+        assert worker.hears_nothing(wire.Complaint, 0.25)
+
+
 def test_what_a_worker_lacks_is_brought_or_told_missing(client: BareClient, enlist: Enlist) -> None:
     from blake3 import blake3
 
