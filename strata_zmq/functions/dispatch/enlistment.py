@@ -108,7 +108,8 @@ class Enlistment:
             # It was told as started, and its child has died before it got there.
             task.state, task.started_at = "QUEUED", 0.0
             world.running -= 1
-        elif phase == "running" and task.state == "QUEUED":
+        elif phase != "waiting" and task.state == "QUEUED":
+            # Also what is done has begun: lost with this worker, it must not run a second time for nothing.
             task.state, task.started_at = "RUNNING", world.now
             world.running += 1
             if task.limits.attempt_s > 0:

@@ -29,7 +29,7 @@ def test_what_a_worker_brings_back_stays_its_own_under_the_same_attempt() -> Non
     assert [session for session, _ in driver.effects.lost] == [old]
     assert driver.core.held_by(new) == [(named(0), 1), (named(1), 1), (named(2), 1)]
     assert driver.core.held_by(old) == []
-    assert [task.state for task in tasks] == ["RUNNING", "QUEUED", "QUEUED"]
+    assert [task.state for task in tasks] == ["RUNNING", "QUEUED", "RUNNING"]
     effects = driver.finish(new, *tasks)
     assert effects.results == {"ada": tasks}
 
@@ -61,6 +61,14 @@ def test_a_started_task_that_a_worker_has_waiting_again_has_not_started() -> Non
     assert driver.core.counts().running == 0
     driver.lose(new)
     assert (tasks[0].state, tasks[0].budget) == ("QUEUED", None)
+
+
+def test_what_a_worker_has_done_and_could_not_tell_does_not_run_again_for_nothing() -> None:
+    driver, _, tasks = busy(slots=2)
+    new = driver.enlist("w", 2, held=((named(1), 1, "done"),))
+    driver.lose(new)
+    assert tasks[1].outcome is not None
+    assert (tasks[1].state, tasks[1].outcome.cause) == ("FAILED", "worker_lost")
 
 
 def test_a_workers_number_is_not_used_again_for_a_task_that_is_submitted_to_a_new_life() -> None:

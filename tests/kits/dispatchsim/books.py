@@ -132,5 +132,5 @@ class Books:
             if task is not None and attempt in phases:
                 post.take(task)
                 counts["kept after a restart" if attempt[0] in self.recovered else "kept"] += 1
-                if phases[attempt] == "running":
+                if phases[attempt] != "waiting":
                     self._begin(post, attempt)
