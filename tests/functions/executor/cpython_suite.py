@@ -155,7 +155,8 @@ def main(pattern: str = "") -> int:
     print(f"\nCPython {sys.version.split()[0]}, {PACKAGE}, against StrataExecutor:")
     print(f"  run {result.testsRun}, failed {failed}, excluded {sum(excluded.values())}, skipped {len(result.skipped)}")
     for name, count in excluded.items():
-        print(f"  excluded {count} x {name}: {EXCLUDED[name]}")
+        if count:
+            print(f"  excluded {count} x {name}: {EXCLUDED[name]}")
     for test, reason in result.skipped:
         print(f"  skipped by the suite itself: {test.id()}: {reason}")
     never = [name for name, count in excluded.items() if not count]
