@@ -6,6 +6,7 @@ Nothing that a peer sends can stop it: what cannot be read is answered by a comp
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -34,6 +35,7 @@ Letter = tuple[bytes, FromClient | FromWorker, Sequence[Buffer]]
 DRAIN_MAX = 512
 DRAIN_BYTES_MAX = 64 * 2**20
 """Most that one step takes, so that replies and time do not wait for a flood."""
+_LOG_EVERY_S = 1.0
 _SHARED_BYTES_MIN = 64 * 1024
 """A frame from this size on is not copied out of ZeroMQ's hands, nor into them."""
 _DONTWAIT = int(zmq.DONTWAIT)
@@ -48,6 +50,8 @@ class Mailbox:
         # The methods of the class below pyzmq's own: what it adds, for draft sockets, costs as much as the sending.
         self._send_frame = super(zmq.Socket, socket).send
         self._receive = super(zmq.Socket, socket).recv
+        self._silent_until = 0.0
+        self._unlogged = 0
         self.backlog = False
         """Whether the last `drain` took as much as it may, so that more can be waiting."""
 
@@ -69,7 +73,7 @@ class Mailbox:
                 letters.append((connection, decode_at_dispatcher(data), frames))
                 size += len(data) + rest
             except ProtocolError as error:
-                log.warning("refused a message: %s", error)
+                self._log(error)
                 self.send(connection, Complaint(0, error.code, str(error)[:8192]))
         self.backlog = True
         return letters
@@ -94,6 +98,16 @@ class Mailbox:
                 raise
             return False
         return True
+
+    def _log(self, error: ProtocolError) -> None:
+        """Tell the log of what was refused, but let no peer fill it."""
+        now = time.monotonic()
+        if now < self._silent_until:
+            self._unlogged += 1
+            return
+        more = f" (and {self._unlogged} more since the last such line)" if self._unlogged else ""
+        log.warning("refused a message: %s%s", error, more)
+        self._silent_until, self._unlogged = now + _LOG_EVERY_S, 0
 
     def _send_payload(self, frame: Buffer, flags: int) -> None:
         if memoryview(frame).nbytes < _SHARED_BYTES_MIN:
