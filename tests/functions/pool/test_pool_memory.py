@@ -162,6 +162,13 @@ def test_the_pools_own_segments_are_not_used_again_under_who_kept_an_argument() 
         assert [owner.call(first_of, n) for n in range(3)] == [1.0, 2.0, 3.0]
 
 
+def test_the_pools_own_segments_are_used_again() -> None:
+    with Owner(1) as owner:
+        for _ in range(5):
+            owner.call(mean, np.zeros(50_000))
+        assert len(owner.pool._backlog.segments._idle) == 1
+
+
 def test_a_large_value_is_kept_once_for_all_children() -> None:
     with Owner(2) as owner:
         text = "y" * 300_000

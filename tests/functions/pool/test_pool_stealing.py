@@ -14,6 +14,7 @@ from poolkit.functions import add, append, pid, sleep, touch_and_wait
 
 from strata_zmq.functions.codec import load_result
 from strata_zmq.functions.dispatch.events import Attempt
+from strata_zmq.functions.pool import packets
 from strata_zmq.functions.pool.child_handle import Child
 from strata_zmq.functions.pool.planner import GROUP
 
@@ -137,6 +138,44 @@ def test_a_value_that_was_stolen_goes_again_with_the_calls_that_need_it(tmp_path
         assert task.function not in child.known
         Path(go).touch()
         assert load_result(owner.outcome(key)) == 3
+
+
+def test_a_call_whose_value_was_taken_back_behind_it_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child reads on while its packets are taken back: it may have the call, and not what goes ahead of it."""
+    with Owner(1) as owner:
+        owner.call(pid)
+        (child,) = owner.pool._roster.children
+        os.kill(child.pid, signal.SIGSTOP)
+        key = owner.submit(add, 1, 2)
+        owner.turn()
+
+        def value_only(child: Child) -> list[bytes]:
+            got = packets.receive(child._start.theirs)
+            assert got is not None
+            assert isinstance(packets.decode_order(got[0]), packets.Keep)
+            return [got[0]]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Child, "_unread", value_only)
+            assert child.steal() == []
+        os.kill(child.pid, signal.SIGCONT)
+        assert load_result(owner.outcome(key)) == 3
+        assert owner.call(pid) == child.pid
+
+
+def test_nothing_is_handed_ahead_to_a_child_in_a_long_call(tmp_path: Path) -> None:
+    up, go, here = str(tmp_path / "up"), str(tmp_path / "go"), __file__
+    with Owner(1) as owner:
+        teach(owner)
+        long = owner.submit(touch_and_wait, up, go)
+        keys = [owner.submit(touch_and_wait, here, here) for _ in range(20)]
+        owner.until(lambda: owner.pool.waiting > len(keys) - GROUP)
+        waiting = owner.pool.waiting
+        keys += [owner.submit(touch_and_wait, here, here) for _ in range(5)]
+        owner.turn()
+        assert owner.pool.waiting == waiting + 5
+        Path(go).touch()
+        owner.ended([long, *keys])
 
 
 def test_a_call_that_lies_unread_at_a_child_is_taken_back_when_it_is_not_wanted(tmp_path: Path) -> None:
