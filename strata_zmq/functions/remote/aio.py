@@ -322,12 +322,17 @@ class AsyncClient:
 
     def _arrived(self, rows: Sequence[TaskRow], frames: Sequence[Buffer]) -> None:
         for row in rows:
-            watchings = self._watched.pop(row.task_id, None)
-            if watchings:
+            if row.task_id not in self._watched:
+                continue
+            try:
                 view = view_of(row, frames)
-                for watching in watchings:
-                    del watching.left[row.task_id]
-                    watching.views.put_nowait(view)
+            except ProtocolError as error:
+                # Whoever watches it is told UNKNOWN, and the others are told theirs.
+                log.warning("the dispatcher at %s: task %s: %s", self._link.endpoint, row.task_id.hex(), error)
+                view = TaskView(row.task_id, "UNKNOWN")
+            for watching in self._watched.pop(row.task_id):
+                del watching.left[row.task_id]
+                watching.views.put_nowait(view)
 
     async def _whole(self, view: TaskView) -> TaskView:
         """Return the view with its result: where another watch wanted none, it has come without."""

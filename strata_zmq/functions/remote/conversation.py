@@ -135,8 +135,7 @@ class ClientConversation:
     """One client's side of the protocol. For one thread.
 
     Its driver says when there is a connection (`connected`, `disconnected`), sends what `due` returns in that order,
-    gives every message to `take`, and comes back at `next_wakeup`. `now` is in seconds; it never goes
-    back.
+    gives every message to `take`, and comes back at `next_wakeup`. `now` is in seconds and never goes back.
     """
 
     def __init__(self, client_id: str, *, python: str = "", deliver: bool = True) -> None:

@@ -329,3 +329,29 @@ def test_a_restarted_dispatcher_is_asked_again_and_watches_go_on() -> None:
             await client.close()
 
     run(story())
+
+
+def test_an_end_that_is_not_understood_costs_nobody_elses(router: RouterDouble) -> None:
+    router.hold = True
+
+    async def story() -> None:
+        client = await AsyncClient.connect(router.endpoint)
+        batch = calls(2)
+        await client.submit(batch, KEPT)
+        bad, good = (task_id for task_id, _ in batch)
+
+        def answer(double: RouterDouble, connection: bytes, message: Any) -> bool:
+            if not isinstance(message, wire.Watch):
+                return False
+            rows = [
+                wire.TaskRow(task_id, "FAILED", 1, wire.OutcomeRow(task_id, 1, "failure", None, 0.0, cause))
+                for task_id, cause in ((bad, "bad luck"), (good, "deadline"))
+            ]
+            double.send(connection, wire.Answers(message.seq, rows))
+            return True
+
+        router.answer = answer
+        assert [view.state async for view in client.watch([bad, good], 5.0)] == ["UNKNOWN", "FAILED"]
+        await client.close()
+
+    run(story())
