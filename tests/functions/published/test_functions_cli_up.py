@@ -94,12 +94,8 @@ def test_told_twice_it_does_not_wait_for_what_runs(tmp_path, eventually) -> None
     eventually(lambda: service.client.status(task_id) == "RUNNING")
     members = service.members()
     service.client.close()
-
-    def told_again():
-        service.process.signal(signal.SIGTERM)
-        return service.process.process.poll() is not None
-
-    eventually(told_again, 30)
+    service.process.signal(signal.SIGTERM)
+    service.process.signal(signal.SIGINT)  # another one: two of a kind may arrive as one
     assert service.process.wait() == 0
     assert not [pid for pid in members if Path(f"/proc/{pid}").exists()]
 
