@@ -30,6 +30,7 @@ from processkit.patience import until
 import strata_zmq.functions.child.main as program
 from strata_zmq.domain.task import Outcome, OutcomeReport
 from strata_zmq.functions.codec import load_result
+from strata_zmq.functions.pool.limits import freeze
 
 
 def report(outcome: Outcome) -> OutcomeReport:
@@ -134,8 +135,9 @@ def test_what_a_stopped_child_had_not_read_is_not_blamed_for_its_death() -> None
     with Owner(1) as owner:
         for _ in range(4):
             owner.call(pid)
-            (child,) = owner.pool.processes()
-            os.kill(child, signal.SIGSTOP)
+            (handle,) = owner.pool._roster.children
+            child = handle.pid
+            assert freeze(child, handle.pidfd)
             key = owner.submit(add, 1, 2)
             owner.turn()
             assert owner.pool.phase(*key) == "handed"

@@ -16,6 +16,7 @@ from strata_zmq.functions.codec import load_result
 from strata_zmq.functions.dispatch.events import Attempt
 from strata_zmq.functions.pool import packets
 from strata_zmq.functions.pool.child_handle import Child
+from strata_zmq.functions.pool.limits import freeze
 from strata_zmq.functions.pool.planner import GROUP
 
 
@@ -145,7 +146,7 @@ def test_a_call_whose_value_was_taken_back_behind_it_runs_all_the_same(monkeypat
     with Owner(1) as owner:
         owner.call(pid)
         (child,) = owner.pool._roster.children
-        os.kill(child.pid, signal.SIGSTOP)
+        assert freeze(child.pid, child.pidfd)
         key = owner.submit(add, 1, 2)
         owner.turn()
 
@@ -182,8 +183,9 @@ def test_a_call_that_lies_unread_at_a_child_is_taken_back_when_it_is_not_wanted(
     up, here = tmp_path / "up", __file__
     with Owner(1) as owner:
         teach(owner)
-        (child,) = owner.pool.processes()
-        os.kill(child, signal.SIGSTOP)
+        (handle,) = owner.pool._roster.children
+        child = handle.pid
+        assert freeze(child, handle.pidfd)
         unwanted = owner.submit(touch_and_wait, str(up), here)
         others = [owner.submit(touch_and_wait, here, here) for _ in range(3)]
         owner.turn()
