@@ -41,8 +41,8 @@ def start(ending: ExitStack, folder: Path) -> Callable[..., DispatcherProcess]:
 
 @pytest.fixture
 def dispatcher(start: Callable[..., DispatcherProcess]) -> DispatcherProcess:
-    """A dispatcher that keeps no records and loses who is silent for a second."""
-    return start("--store", "none", "--lease", "1")
+    """A dispatcher that keeps no records and loses who is silent for two seconds."""
+    return start("--store", "none", "--lease", "2")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from blake3 import blake3
 from functionkit.peers import BareClient, BareWorker, new_id
 from functionkit.processes import DispatcherProcess
+from processkit.patience import until
 
 from strata_zmq.protocol import functions as wire
 
@@ -201,6 +202,7 @@ def test_a_queued_task_is_cancelled_and_a_running_one_only_when_asked(client: Ba
     running, queued = client.call(), client.call()
     (task,) = worker.assigned()
     worker.start(task)
+    until(lambda: client.fetch(running)[0].state == "RUNNING")
     client.ask(wire.Cancel, [queued, running, new_id()], False)
     assert client.hear(wire.Cancelling).states == ["CANCELLED", "RUNNING", "UNKNOWN"]
     row = client.result()

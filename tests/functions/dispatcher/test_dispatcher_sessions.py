@@ -120,7 +120,7 @@ def test_any_word_renews_a_lease(client: BareClient, enlist: Enlist) -> None:
     client.call()
     (task,) = worker.assigned()
     worker.start(task)
-    for _ in range(8):
+    for _ in range(10):
         assert worker.hears_nothing(wire.Complaint, 0.25)
         worker.turn()
     worker.finish(task)
