@@ -27,6 +27,7 @@ from strata_zmq.functions.local import LocalEngine
 from strata_zmq.functions.mapping import automatic_chunk, chunk_results, cut, results_in_order, run_chunk
 from strata_zmq.functions.pool.options import PoolOptions
 from strata_zmq.functions.refs import Ref
+from strata_zmq.functions.wire import limits_row
 
 __all__ = ["StrataExecutor"]
 
@@ -71,6 +72,7 @@ class StrataExecutor(Executor):
             if max_workers is not None:
                 raise InvalidArgumentError("max_workers: given twice; a number in the first place is max_workers")
             max_workers = where
+        limits_row(limits)
         if capture:
             limits = replace(limits, capture=True)
         self._shut = False
@@ -121,7 +123,11 @@ class StrataExecutor(Executor):
     def submit_with(
         self, limits: TaskLimits, fn: Callable[..., T], /, *args: Any, key: str = "", **kwargs: Any
     ) -> StrataFuture[T]:
-        """Schedule a call under limits of its own. With a `key`, the same key and the same call are one task."""
+        """Schedule a call under limits of its own. With a `key`, the same key and the same call are one task.
+
+        Raises as `submit`, and InvalidArgumentError for limits that cannot be kept, by their field.
+        """
+        limits_row(limits)
         return cast(StrataFuture[T], self._submit(limits, key, fn, args, kwargs))
 
     def map(

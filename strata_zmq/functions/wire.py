@@ -11,7 +11,7 @@ from typing import TypeVar, cast, get_args
 
 import msgspec
 
-from strata_zmq.domain.task import NO_LIMITS, Cause, Outcome, OutcomeReport, Payload, TaskLimits
+from strata_zmq.domain.task import NO_LIMITS, Cause, Durability, Form, Outcome, OutcomeReport, Payload, TaskLimits
 from strata_zmq.errors import InvalidArgumentError, ProtocolError
 from strata_zmq.functions.calls import TaskView
 from strata_zmq.protocol.function_parts import (
@@ -63,6 +63,7 @@ _REPORT_LIMITS: dict[str, int] = {
     "stderr": 1024 * 1024,
 }
 _CAUSES = frozenset(get_args(Cause))
+_CHOICES = {"durability": get_args(Durability), "form": get_args(Form)}
 
 T = TypeVar("T")
 
@@ -86,16 +87,21 @@ def limits_of(row: LimitsRow) -> TaskLimits:
 
 
 def limits_row(limits: TaskLimits) -> LimitsRow:
-    """Return the row of a limits object; InvalidArgumentError names the field that the wire does not take."""
+    """Return the row of a limits object; InvalidArgumentError names the field that cannot be kept, and why."""
     known = _rows.get(id(limits))
     if known is not None:
         return known[1]
+    if not isinstance(limits, TaskLimits):
+        raise InvalidArgumentError(f"limits is {limits!r}: give a TaskLimits")
     values = {name: getattr(limits, name) for name in LimitsRow.__struct_fields__}
     try:
         row = msgspec.convert(list(values.values()), LimitsRow)
     except msgspec.ValidationError as error:
-        name = LimitsRow.__struct_fields__[_position(str(error))]
-        raise InvalidArgumentError(f"limits: {name} is {values[name]!r}: {error}") from None
+        fault, _, path = str(error).partition(" - at ")
+        name = LimitsRow.__struct_fields__[_position(path)]
+        if name in _CHOICES and isinstance(values[name], str):
+            fault = f"it is one of {', '.join(map(repr, _CHOICES[name]))}"
+        raise InvalidArgumentError(f"limits: {name} is {values[name]!r}: {fault}") from None
     if len(_rows) >= _INTERNED_MAX:
         _rows.clear()
     # The object is kept with its row, so that nobody else can be given its id.
@@ -238,8 +244,7 @@ def _clean(text: str, limit: int) -> str:
     return text[:limit] if text.isascii() else text[:limit].encode(errors="replace").decode()
 
 
-def _position(message: str) -> int:
-    """Where msgspec found the fault: `... - at `$[3]`` or `$[7][...]`."""
-    _, _, path = message.partition("`$[")
-    digits = path.partition("]")[0]
+def _position(path: str) -> int:
+    """Which field msgspec's path leads to: `$[3]`, or `$[7][...]` for something in it."""
+    digits = path.partition("$[")[2].partition("]")[0]
     return int(digits) if digits.isdecimal() else 0

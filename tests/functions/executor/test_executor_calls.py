@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 from concurrent.futures import wait
 from pathlib import Path
@@ -64,6 +65,30 @@ def test_no_workers_are_refused(workers: int) -> None:
 def test_a_number_given_twice_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="given twice"):
         StrataExecutor(1, max_workers=2)
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (TaskLimits(attempt_s=-1), "attempt_s is -1: Expected `float` >= 0.0"),
+        (TaskLimits(attempt_s="5"), "attempt_s is '5': Expected `float`"),  # type: ignore[arg-type]
+        (TaskLimits(total_s=float("nan")), "total_s is nan"),
+        (TaskLimits(retries_lost=-1), "retries_lost is -1"),
+        (TaskLimits(labels=3), "labels is 3: Expected `object`"),  # type: ignore[arg-type]
+        (TaskLimits(durability="always"), "durability is 'always': it is one of 'none', 'commit'"),  # type: ignore[arg-type]
+        (None, "limits is None: give a TaskLimits"),
+    ],
+)
+def test_limits_that_nothing_can_keep_are_refused_at_once_and_cost_no_other_call(
+    executor: MakeExecutor, limits: TaskLimits, told: str
+) -> None:
+    pool = executor(1)
+    with pytest.raises(InvalidArgumentError, match=re.escape(told)) as refused:
+        pool.submit_with(limits, add, 1, 2)
+    assert "$[" not in str(refused.value)
+    assert pool.submit(add, 1, 2).result() == 3
+    with pytest.raises(InvalidArgumentError, match=re.escape(told)):
+        StrataExecutor(1, limits=limits)
 
 
 def test_what_makes_children_is_refused_where_a_dispatcher_has_them() -> None:
