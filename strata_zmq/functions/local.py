@@ -6,6 +6,7 @@ loads nothing: bodies and results pass through as they are.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import logging
 import math
@@ -40,6 +41,7 @@ from strata_zmq.functions.dispatch.events import (
     Submitted,
     WorkerEnlisted,
 )
+from strata_zmq.functions.pool.entry import CHILD_PROGRAM
 from strata_zmq.functions.pool.options import PoolOptions, PoolTurn
 from strata_zmq.functions.pool.pool import ChildPool
 from strata_zmq.functions.pool.segments import SegmentPool, SharedParts
@@ -215,6 +217,8 @@ class LocalEngine:
         """Start the thread; children that are forked are forked before it runs, as the stock pool does it."""
         context = self._options.context
         if context is not None and context.get_start_method(allow_none=False) == "fork":
+            # A module that another thread is importing stays locked in the child for ever: no child has to import any.
+            importlib.import_module(CHILD_PROGRAM)
             self._pool.start()
         self._thread = threading.Thread(target=self._run, name="strata-executor")
         self._thread.start()

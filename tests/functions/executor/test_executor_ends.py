@@ -256,6 +256,21 @@ def test_more_calls_than_may_wait_are_refused(
     assert pool.submit(add, 1).result() == 1
 
 
+def test_forked_children_import_nothing_that_another_thread_may_be_importing() -> None:
+    """A module's lock, held by a thread that is not in the forked process, is never given back there."""
+    program = """
+        import multiprocessing, sys
+        from strata_zmq import StrataExecutor
+        def new_modules(before):
+            return sorted(set(sys.modules) - before)
+        with StrataExecutor(1, multiprocessing.get_context("fork")) as pool:
+            pool.submit(len, ()).result()
+            print(pool.submit(new_modules, set(sys.modules)).result())
+    """
+    shown = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    assert (shown.stdout, shown.stderr) == ("[]\n", "")
+
+
 @pytest.mark.parametrize("ending", ["", "pool.shutdown(wait=False)", "del pool"])
 @pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
 def test_the_interpreter_ends_after_the_calls(context: str, ending: str) -> None:
