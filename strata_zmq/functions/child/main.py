@@ -10,6 +10,7 @@ import faulthandler
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -61,7 +62,7 @@ def main(sock: int, box: int, lifeline_end: int, settings: ChildSettings) -> Non
     caller = Caller(black_box, outbox, output, limit)
     try:
         send(connection, encode_ready(os.getpid()), flags=0)
-        _serve(connection, caller, outbox, output)
+        _serve(connection, black_box, caller, outbox, output)
     except ConnectionError:
         output.flush()  # the pool is closed; nobody waits for what is left
     except OSError as error:
@@ -70,7 +71,7 @@ def main(sock: int, box: int, lifeline_end: int, settings: ChildSettings) -> Non
         sys.exit(1)  # a function has closed the socket; what was finished is in the black box
 
 
-def _serve(connection: socket.socket, caller: Caller, outbox: Outbox, output: Output) -> None:
+def _serve(connection: socket.socket, black_box: BlackBox, caller: Caller, outbox: Outbox, output: Output) -> None:
     while True:
         received = receive(connection, 0)
         if received is None:  # somebody made the socket non-blocking: wait as if nobody had
@@ -81,6 +82,8 @@ def _serve(connection: socket.socket, caller: Caller, outbox: Outbox, output: Ou
             return
         order = decode_order(packet)
         if isinstance(order, list):
+            # Once a packet: short calls share one, and this is a system call.
+            black_box.holds(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
             _perform(order, descriptors, caller, outbox, output)
             failpoint("child.result.sent")
         elif isinstance(order, Keep):

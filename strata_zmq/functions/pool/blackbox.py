@@ -7,6 +7,7 @@ whenever it likes, also after the child's death. One memfd per child (`create`):
     word 1  when the call's function was called: time.monotonic_ns()
     word 2  outbox: bytes << 16 | results    one store, so a result is there whole or not at all
     word 3  how many bytes the call has printed; the last TAIL_BYTES of them stand in a ring at TAIL_OFFSET
+    word 4  the most memory that the process had held when the present packet of calls began, in bytes
     OUTBOX_OFFSET  packed results, one behind the other, as the packet that will be sent
     FAULT_OFFSET   the file's end: faulthandler appends here by write(2), which moves the descriptor's file offset.
                    The parent's descriptor shares that offset: it maps and preads only, and never seeks.
@@ -48,8 +49,8 @@ OUTBOX_BYTES = 64 * 1024
 FAULT_OFFSET = OUTBOX_OFFSET + OUTBOX_BYTES
 _FAULT_BYTES_MAX = 16 * 1024
 _WORD_BYTES = 8
-_STATE, _STARTED, _OUTBOX, _PRINTED = range(4)
-_WORDS = 4
+_STATE, _STARTED, _OUTBOX, _PRINTED, _RSS = range(5)
+_WORDS = 5
 _PHASE_BITS = 3
 _PHASE_MASK = (1 << _PHASE_BITS) - 1
 _COUNT_BITS = 16
@@ -88,6 +89,10 @@ class BlackBox:
         self._words = self._memory[: _WORDS * _WORD_BYTES].cast("Q")
         self._tail = self._memory[TAIL_OFFSET : TAIL_OFFSET + TAIL_BYTES]
         self.outbox = self._memory[OUTBOX_OFFSET:FAULT_OFFSET]
+
+    def holds(self, rss_bytes: int) -> None:
+        """Note how much memory the process has held at most."""
+        self._words[_RSS] = rss_bytes
 
     def loading(self, n: int) -> None:
         """Call `n` begins: what it prints counts from here."""
@@ -154,6 +159,11 @@ class BoxReader:
             if before == state:
                 return Look(state >> _PHASE_BITS, state & _PHASE_MASK, started if state & _PHASE_MASK >= RUNNING else 0)
         return Look(state >> _PHASE_BITS, LOADING, 0)  # it runs through short calls; none of them is of interest
+
+    @property
+    def rss_bytes(self) -> int:
+        """The most memory that the process had held when its last packet of calls began; 0 before the first."""
+        return self._words[_RSS]
 
     def unsent(self) -> bytes:
         """Return the results that wait in the outbox as a packet for `decode_answer`, b"" where there are none.

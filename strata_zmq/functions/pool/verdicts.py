@@ -47,7 +47,7 @@ def of_death(child: Child, call: PoolCall, exit_code: int | None, worker: str, *
         pid=child.pid,
         signal=number,
         exit_code=exit_code if exit_code is not None and exit_code >= 0 else -1,
-        rss_bytes=doom.rss_bytes if doom is not None else 0,
+        rss_bytes=(doom.rss_bytes if doom is not None else 0) or child.box.rss_bytes,
         last_lines=child.box.last_lines(),
     )
     return _failure(call, cause, report, started=True)

@@ -52,6 +52,7 @@ def test_who_is_killed_is_told_so_and_the_pool_goes_on(method: str) -> None:
         told = report(outcome)
         assert (told.signal, told.exit_code, told.pid, told.worker) == (signal.SIGKILL, -1, child, "w1")
         assert "SIGKILL" in told.text
+        assert 2**20 < told.rss_bytes < 2**32, "what its process had held, in bytes"
         assert owner.call(pid) != child
 
 
