@@ -18,7 +18,6 @@ import types
 from time import monotonic_ns
 
 from strata_zmq.failpoints import failpoint
-from strata_zmq.functions.child import lifeline
 from strata_zmq.functions.child.calls import Caller
 from strata_zmq.functions.child.limits import MemoryLimit
 from strata_zmq.functions.child.outbox import Outbox
@@ -37,9 +36,8 @@ FLUSH_NS = 500_000
 _logger = logging.getLogger("concurrent.futures")  # where who knows the stock pool looks
 
 
-def main(sock: int, box: int, lifeline_end: int, settings: ChildSettings) -> None:
-    """Run until the socket's other end closes. The three descriptors are this program's own."""
-    lifeline.hold(lifeline_end)
+def main(sock: int, box: int, settings: ChildSettings) -> None:
+    """Run until the socket's other end closes. The two descriptors are this program's own."""
     black_box = BlackBox(box)
     os.lseek(box, FAULT_OFFSET, os.SEEK_SET)
     faulthandler.enable(file=box)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from multiprocessing import context, reduction
 from typing import Any
 
+from strata_zmq.functions.pool.lifeline import hold
+
 __all__ = ["CHILD_PROGRAM", "ChildEnds", "ChildSettings", "Inherited", "child_process"]
 
 CHILD_PROGRAM = "strata_zmq.functions.child.main"
@@ -64,9 +66,10 @@ class ChildSettings:
 def child_process(ends: ChildEnds, settings: ChildSettings) -> None:
     """Run the child's program until its socket closes; the target of the process.
 
-    The program is `main(socket: int, box: int, lifeline: int, settings: ChildSettings)` of CHILD_PROGRAM; it owns the
-    three descriptors.
+    The program is `main(socket: int, box: int, settings: ChildSettings)` of CHILD_PROGRAM; it owns both descriptors.
     """
+    # First of all: a child that hangs while it imports has to end with its parent, too.
+    hold(ends.lifeline.take())
     os.environ.update(settings.environment)
     program = importlib.import_module(CHILD_PROGRAM)
-    program.main(ends.socket.take(), ends.box.take(), ends.lifeline.take(), settings)
+    program.main(ends.socket.take(), ends.box.take(), settings)
