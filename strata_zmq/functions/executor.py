@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import operator
 import os
 import sys
 import threading
@@ -68,10 +69,15 @@ class StrataExecutor(Executor):
         limits: TaskLimits = NO_LIMITS,
         curve_keys: str = "",
     ) -> None:
-        if isinstance(where, int):
+        if where is not None and not isinstance(where, str):
             if max_workers is not None:
                 raise InvalidArgumentError("max_workers: given twice; a number in the first place is max_workers")
             max_workers = where
+        max_workers = _counted(max_workers)
+        if isinstance(mp_context, str):
+            raise InvalidArgumentError(
+                f"mp_context is {mp_context!r}: give multiprocessing.get_context({mp_context!r})"
+            )
         limits_row(limits)
         if capture:
             limits = replace(limits, capture=True)
@@ -283,6 +289,22 @@ def _let_go(engine: Engine, owner: int) -> None:
 # Before the threads are joined: an `atexit` function would come too late, as it would for the stock pools.
 threading._register_atexit(_close_all)  # type: ignore[attr-defined] # noqa: SLF001
 os.register_at_fork(after_in_child=_disown_all)
+
+
+def _counted(max_workers: int | None) -> int | None:
+    """Return how many workers there are to be, as an int; InvalidArgumentError for what is no number of them."""
+    if max_workers is None:
+        return None
+    try:
+        count = operator.index(max_workers)
+    except TypeError:
+        raise InvalidArgumentError(
+            f"max_workers is {max_workers!r}: give a whole number of processes, or a dispatcher's address in the first"
+            " place, for example tcp://localhost:5555"
+        ) from None
+    if count <= 0:
+        raise InvalidArgumentError("max_workers must be greater than 0")
+    return count
 
 
 def _remote_engine(endpoint: str, curve_keys: str) -> Engine:

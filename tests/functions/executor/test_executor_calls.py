@@ -91,6 +91,34 @@ def test_limits_that_nothing_can_keep_are_refused_at_once_and_cost_no_other_call
         StrataExecutor(1, limits=limits)
 
 
+@pytest.mark.parametrize("workers", [2.5, "4", b"tcp://127.0.0.1:1"])
+def test_what_is_no_number_of_workers_is_refused_by_its_name(workers: int) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"max_workers is {workers!r}: give a whole number"):
+        StrataExecutor(max_workers=workers)
+    if not isinstance(workers, str):  # first, a text is an address
+        with pytest.raises(InvalidArgumentError, match=f"max_workers is {workers!r}: .* address in the first place"):
+            StrataExecutor(workers)
+
+
+def test_workers_are_counted_by_what_stands_for_a_number_too() -> None:
+    with StrataExecutor(np.int64(1)) as pool:  # type: ignore[arg-type]
+        assert len({pool.submit(pid).result() for _ in range(5)}) == 1
+    with pytest.raises(ValueError, match="max_workers must be greater than 0"):
+        StrataExecutor(np.int64(0))  # type: ignore[arg-type]
+
+
+def test_no_workers_are_refused_at_a_dispatcher_too() -> None:
+    with pytest.raises(ValueError, match="max_workers must be greater than 0"):
+        StrataExecutor("tcp://127.0.0.1:1", max_workers=-1)
+
+
+def test_the_name_of_a_context_is_refused_with_how_to_get_it() -> None:
+    with pytest.raises(
+        InvalidArgumentError, match=r"mp_context is 'spawn': give multiprocessing\.get_context\('spawn'\)"
+    ):
+        StrataExecutor(1, mp_context="spawn")  # type: ignore[arg-type]
+
+
 def test_what_makes_children_is_refused_where_a_dispatcher_has_them() -> None:
     with pytest.raises(InvalidArgumentError, match=r"give them to the workers of tcp://127\.0\.0\.1:1"):
         StrataExecutor("tcp://127.0.0.1:1", initializer=print)
