@@ -28,6 +28,12 @@ __all__ = ["Caller"]
 _encode = msgspec.msgpack.Encoder().encode
 
 
+_ARGUMENTS = "its arguments are of type {}: pack ((args...), {{kwargs}})"
+_IN_MAIN = (
+    "children know what the main program had defined when they started: define it before the first call and not under"
+    " `if __name__ == '__main__'`, or in a module: "
+)
+_IN_MAIN_DILL = "the main program here is another one: pack with dill.dumps, which takes its functions along: "
 _NO_BUFFERS: list[Place] = []
 _Ending = tuple[Kind, Cause, bytes | Packed | None, OutcomeReport | None, int]
 """What an outcome is made of, and when the function ended (monotonic ns)."""
@@ -88,7 +94,7 @@ class Caller:
             self._limit.apply(call.memory_bytes)
             fn, args, kwargs = _loaded(call, mapping)
         except BaseException as error:  # noqa: BLE001 - loading runs the payload's own code, which may even exit
-            return self._failed("unloadable_call", error, monotonic_ns(), f"{type(error).__name__}: ")
+            return self._failed("unloadable_call", error, monotonic_ns(), _way_out(call, error))
         failpoint("child.call.loaded")
         if call.capture:
             self._output.catch()
@@ -159,9 +165,21 @@ def _loaded(call: Call, mapping: Mapping | None) -> tuple[Any, Any, Any]:
     if call.function == CALL_IN_PAYLOAD:
         fn, args, kwargs = content
     else:
-        args, kwargs = content
+        try:
+            args, kwargs = content
+        except (TypeError, ValueError):
+            raise TypeError(_ARGUMENTS.format(type(content).__name__)) from None
+        if call.dill and not isinstance(kwargs, dict):
+            raise TypeError(_ARGUMENTS.format(type(content).__name__))
         fn = VALUES.get(call.function, dill=call.dill)
     return fn, args, kwargs
+
+
+def _way_out(call: Call, error: BaseException) -> str:
+    """Return what stands before an error of loading: what to do about it, where that is known, and its type."""
+    text = error.args[0] if type(error) is AttributeError and error.args else None
+    known = isinstance(text, str) and "'__main__'" in text
+    return f"{(_IN_MAIN_DILL if call.dill else _IN_MAIN) if known else ''}{type(error).__name__}: "
 
 
 def _store(packed: bytes | Packed | None, told: bytes) -> Stored:

@@ -107,6 +107,17 @@ def test_a_payload_that_is_no_call_fails_alone(child: BareChild, content: bytes)
     assert fine.value == 1
 
 
+@pytest.mark.parametrize("arguments", [5, (1,), (1, 2), ((1,), {}, 3)])
+def test_arguments_of_another_form_are_told_the_published_one(child: BareChild, arguments: object) -> None:
+    child.order(packets.encode_keep(packets.Keep(DIGEST, pickle.dumps(errands.add))))
+    child.send(child.packed(DIGEST, pickle.dumps(arguments), dill=True), child.call(errands.add, 1))
+    broken, fine = child.answers(2)
+    assert (broken.result.kind, broken.result.cause) == ("failure", "unloadable_call")
+    assert broken.report is not None
+    assert "pack ((args...), {kwargs})" in broken.report.text
+    assert fine.value == 1
+
+
 def test_the_published_form_is_understood_and_answered_in_plain_pickle(child: BareChild) -> None:
     def outer(number: int) -> dict[str, int]:
         return {"twice": 2 * number}

@@ -243,6 +243,21 @@ def test_what_a_program_without_a_file_defines_can_be_called(context: str) -> No
     assert (shown.stdout, shown.stderr) == ("-3 True\n", "")
 
 
+def test_what_forked_children_cannot_know_is_told_with_the_way_out() -> None:
+    program = """
+        import multiprocessing
+        from strata_zmq import StrataExecutor
+        with StrataExecutor(1, multiprocessing.get_context("fork")) as pool:
+            pool.submit(abs, -1).result()
+            def late():
+                return 1
+            print(pool.submit(late).exception())
+    """
+    shown = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    assert "define it before the first call" in shown.stdout, shown.stderr
+    assert "Can't get attribute 'late'" in shown.stdout
+
+
 def test_more_calls_than_may_wait_are_refused(
     executor: MakeExecutor, run_dir: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
