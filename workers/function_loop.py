@@ -40,6 +40,8 @@ _ENLIST_AGAIN_S = 1.0
 _CONNECT_AGAIN_S = 0.05
 _GARBAGE_MIN = 50_000
 """New objects that the loop may leave behind before the garbage collector looks for cycles among them."""
+_ALONE_S = 3.0
+_ALONE_AGAIN_S = 60.0
 _LEASE_S = 5.0
 """Until the dispatcher has named its own."""
 _SURE = 2 / 3
@@ -89,6 +91,8 @@ class FunctionWorker:
         self._lease_s = _LEASE_S
         self._heard_at = self._looped_at = self._enlist_at = 0.0
         self._now = 0.0
+        self._alone_at = math.inf
+        """When the log says that nobody answers; inf: somebody does."""
         self._retiring_until = math.inf
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._asked_to_leave = 0
@@ -169,6 +173,11 @@ class FunctionWorker:
         if not self._turns.session and now >= self._enlist_at:
             sent = self._link.send(self._enlistment())
             self._enlist_at = now + (_ENLIST_AGAIN_S if sent else _CONNECT_AGAIN_S)
+            if self._alone_at == math.inf:
+                self._alone_at = now + _ALONE_S
+            elif now >= self._alone_at:
+                log.warning("no dispatcher answers at %s: asking on", self.config.dispatcher)
+                self._alone_at = now + _ALONE_AGAIN_S
         if self._sure(now):
             if self._parked:
                 self._pool.offer(self._parked.values(), now)
@@ -246,6 +255,7 @@ class FunctionWorker:
 
     def _enlisted(self, message: wire.Enlisted, frames: Sequence[Buffer]) -> None:
         self._lease_s = message.lease_s
+        self._alone_at = math.inf
         self._turns.heartbeat_s = message.heartbeat_s
         dropped = {(one.task_id, one.attempt) for one in message.drop}
         self._turns.begin(message.session, dropped)

@@ -265,7 +265,7 @@ class Sessions:
     def _retire(self, session: _Session, message: wire.Retire, frames: Sequence[Buffer], now: float) -> None:
         if message.now:
             self._forget(session)
-            self._agenda.events.append(WorkerLost(session.number, f"worker {session.worker_id} has left"))
+            self._agenda.events.append(WorkerLost(session.number, "it has left"))
         else:
             self._agenda.events.append(WorkerRetiring(session.number))
 

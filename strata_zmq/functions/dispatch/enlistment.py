@@ -62,7 +62,7 @@ class Enlistment:
         if worker is None:
             return
         self._world.effects.lost.append((session, reason))
-        self._world.note(f"worker {worker.worker_id} is lost: {reason}")
+        self._world.note(f"worker {worker.worker_id} is gone: {reason}")
         self._ends.lose(worker, reason)
 
     def expire(self) -> None:

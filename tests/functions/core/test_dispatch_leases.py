@@ -155,7 +155,7 @@ def test_a_retired_workers_goodbye_ends_its_session() -> None:
 
 def test_the_log_says_who_is_lost_and_why() -> None:
     driver, session, _ = busy()
-    assert driver.lose(session).notes == ["worker w is lost: its process ended"]
+    assert driver.lose(session).notes == ["worker w is gone: its process ended"]
     assert driver.say().notes == []
 
 

@@ -14,6 +14,7 @@ import pytest
 from functionkit.bare_dispatcher import BareDispatcher
 from functionkit.packing import call_in_payload
 from functionkit.peers import new_id
+from processkit.patience import until
 
 from strata_zmq.protocol import functions as wire
 
@@ -45,6 +46,20 @@ def task(body: bytes = QUICK) -> wire.AssignedTask:
 
 def refs(rows: list[wire.TaskRef]) -> list[bytes]:
     return [one.task_id for one in rows]
+
+
+def test_a_worker_that_nobody_answers_says_so_and_asks_on(folder: Path, ending: ExitStack) -> None:
+    endpoint, log = f"ipc://{folder}/late", folder / "late.log"
+    options = ("--dispatcher", endpoint, "--children", "1")
+    with log.open("wb") as end:
+        made = subprocess.Popen([sys.executable, "-m", "strata_zmq.workers.function_worker", *options], stderr=end)
+    ending.callback(made.wait, 10.0)
+    ending.callback(made.kill)
+    until(lambda: f"no dispatcher answers at {endpoint}" in log.read_text())
+    late = BareDispatcher(endpoint)
+    ending.callback(late.close)
+    late.enlist()
+    until(lambda: "enlisted as" in log.read_text())
 
 
 def test_an_outcome_that_is_not_settled_is_said_again_under_its_number(
