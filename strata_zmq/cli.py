@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = app(args=argv, prog_name="strata", standalone_mode=False)
         except typer.TyperException as error:
             if error.format_message():  # without a subcommand, the help has said everything
-                complain(f"{error.format_message()} (strata --help)")
+                context = getattr(error, "ctx", None)
+                complain(f"{error.format_message()} ({context.command_path if context else 'strata'} --help)")
             return EXIT_USAGE
         return result if isinstance(result, int) else 0
 

@@ -11,13 +11,13 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
 import msgspec
 from fastapi import HTTPException, Request
 from starlette.responses import Response
 
-from strata_zmq.domain.task import Outcome, Payload
+from strata_zmq.domain.task import Durability, Outcome, Payload
 from strata_zmq.errors import InvalidArgumentError, NotFoundError
 from strata_zmq.functions.failure_pickle import failure_pickle
 from strata_zmq.functions.failures import failure_of
@@ -47,6 +47,7 @@ _WHITE = b" \t\r\n"
 _UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 _FIELD = re.compile(r"field `([^`]*)`")
 _PATH = re.compile(r" - at `\$([^`]*)`")
+_CHOICES: dict[str, tuple[str, ...]] = {"durability": get_args(Durability)}
 _STEP = re.compile(r"[^.\[\]]+")
 
 
@@ -159,5 +160,7 @@ def _unreadable(message: str) -> NoReturn:
         loc.append(field[1])
         missing = "missing required" in message
         kind, text = ("missing", "Field required") if missing else ("extra_forbidden", "There is no such field")
+    if text.startswith("Invalid enum value") and loc[-1] in _CHOICES:
+        text = f"{text}: say one of {', '.join(_CHOICES[loc[-1]])}"
     problem: dict[str, Any] = {"type": kind, "loc": loc, "msg": text}
     raise HTTPException(422, [problem])

@@ -83,6 +83,12 @@ def test_an_option_outside_its_limits_is_422_and_named(execute, dispatcher, fiel
     assert not dispatcher.submitted
 
 
+def test_a_wrong_choice_is_told_what_there_is_to_choose_from(execute) -> None:
+    (fault,) = execute(-1, durability="maybe").json()["detail"]
+    assert fault["loc"] == ["body", "durability"]
+    assert fault["msg"] == "Invalid enum value 'maybe': say one of none, commit"
+
+
 def test_a_key_makes_the_same_call_the_same_task(execute, dispatcher) -> None:
     first, second = (execute(-1, headers={"Idempotency-Key": "once"}).json() for _ in range(2))
     assert first == second

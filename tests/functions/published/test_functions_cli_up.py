@@ -13,6 +13,8 @@ import pytest
 from publishedkit import Published, pack_call
 from publishedkit.service import Service
 
+from strata_zmq.cli import main
+
 
 def double(x):
     return 2 * x
@@ -30,6 +32,18 @@ def up(tmp_path):
     yield start
     for service in made:
         service.stop()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("push-worker 2", "Missing argument 'URL'. (strata functions push-worker --help)"),
+        ("up -w many", "unable to parse string as an integer (strata functions up --help)"),
+    ],
+)
+def test_a_wrong_line_is_told_whose_help_to_read(capsys, line, told) -> None:
+    assert main(["functions", *line.split()]) == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("member", ["dispatcher", "function_worker", "coordinator.api"])
