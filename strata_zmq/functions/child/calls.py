@@ -178,7 +178,8 @@ def _loaded(call: Call, mapping: Mapping | None) -> tuple[Any, Any, Any]:
 def _way_out(call: Call, error: BaseException) -> str:
     """Return what stands before an error of loading: what to do about it, where that is known, and its type."""
     text = error.args[0] if type(error) is AttributeError and error.args else None
-    known = isinstance(text, str) and "'__main__'" in text
+    # Its name may be any: `__mp_main__`, or that of the module that a worker was started as.
+    known = isinstance(text, str) and ("'__main__'" in text or repr(sys.modules.get("__main__")) in text)
     return f"{(_IN_MAIN_DILL if call.dill else _IN_MAIN) if known else ''}{type(error).__name__}: "
 
 

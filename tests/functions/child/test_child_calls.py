@@ -118,6 +118,19 @@ def test_arguments_of_another_form_are_told_the_published_one(child: BareChild, 
     assert fine.value == 1
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(("dill", "told"), [(True, "pack with dill.dumps"), (False, "define it before the first call")])
+def test_a_name_that_the_childs_main_program_lacks_is_told_with_the_way_out(method: str, dill: bool, told: str) -> None:
+    with BareChild(method) as child:
+        child.ready()
+        child.order(packets.encode_keep(packets.Keep(DIGEST, b"c__main__\nnobody\n.")))
+        child.send(child.packed(DIGEST, pickle.dumps(((), {})), dill=dill))
+        [answer] = child.answers(1)
+        assert answer.report is not None
+        assert told in answer.report.text
+        assert "'nobody'" in answer.report.text
+
+
 def test_the_published_form_is_understood_and_answered_in_plain_pickle(child: BareChild) -> None:
     def outer(number: int) -> dict[str, int]:
         return {"twice": 2 * number}
