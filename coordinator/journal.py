@@ -29,7 +29,6 @@ from .core.history import History
 from .core.records import Record
 from .journal_file import (
     BEGINNING,
-    BROKEN,
     INSERT_BATCH,
     INSERT_SNAPSHOT,
     Damage,
@@ -42,6 +41,7 @@ from .journal_file import (
 )
 from .migrate import migrate
 from .replay import history_at, replay_batch
+from .sqlite_claim import BROKEN
 
 __all__ = ["Journal"]
 

@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from strata_zmq.errors import AlreadyExistsError, StorageError
+from strata_zmq.errors import StorageError
+
+from .sqlite_claim import WAL_BYTES, Role, claim
 
 __all__ = [
     "BEGINNING",
-    "BROKEN",
     "INSERT_BATCH",
     "INSERT_SNAPSHOT",
     "TABLES",
@@ -40,9 +41,6 @@ __all__ = [
 BEGINNING = bytes(16)
 """What the first batch of all is chained to."""
 
-BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
-"""What sqlite3 raises for pages that make no sense; the latter where its own message quotes the damage."""
-
 TABLES = (
     """CREATE TABLE batch (
         position INTEGER PRIMARY KEY, records INTEGER NOT NULL, checksum BLOB NOT NULL, body BLOB NOT NULL)""",
@@ -52,8 +50,7 @@ TABLES = (
 INSERT_BATCH = "INSERT INTO batch (position, records, checksum, body) VALUES (?, ?, ?, ?)"
 INSERT_SNAPSHOT = "INSERT INTO snapshot (position, link, checksum, body) VALUES (?, ?, ?, ?)"
 
-_WAL_PAGES = 1000
-_WAL_BYTES = 4 * 2**20
+_ROLE = Role("journal", "coordinator", "--journal")
 
 
 class Damage(Exception):  # noqa: N818 - what a reader found; whoever tells a person makes a StorageError of it
@@ -85,65 +82,14 @@ class Snapshot(NamedTuple):
 def connect(path: Path) -> sqlite3.Connection:
     """Open the file for this process alone, durable at every commit.
 
-    The write-ahead log is written back every 4 MB, and cut to that size when it starts over. Raises AlreadyExistsError
-    if a coordinator has the file, StorageError if it is no journal or cannot be opened.
+    Raises AlreadyExistsError if a coordinator has the file, StorageError if it is no journal or cannot be opened.
     """
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _refuse_orphaned_log(path)
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"journal {str(path)!r} cannot be written: {error.strerror}; choose another --journal"
-        ) from None
-    try:
-        db = sqlite3.connect(path, isolation_level=None, timeout=0.0)
-        try:
-            _claim(db, path)
-        except BaseException:
-            db.close()
-            raise
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise AlreadyExistsError(
-                f"journal {str(path)!r} is in use by another coordinator: stop it, or choose another --journal"
-            ) from None
-        raise StorageError(f"journal {str(path)!r} cannot be opened: {error}; check --journal") from None
-    except BROKEN as error:
-        raise StorageError(
-            f"journal {str(path)!r} is damaged or no journal ({error}): restore a copy, move it away to start empty, "
-            "or choose another --journal"
-        ) from None
-    return db
 
+    def look(db: sqlite3.Connection, tables: set[str]) -> None:
+        if tables and not tables & {"batch", "record"}:
+            raise StorageError(f"journal {str(path)!r} is a database, but no journal: choose another --journal")
 
-def _refuse_orphaned_log(path: Path) -> None:
-    log = path.with_name(f"{path.name}-wal")
-    if log.exists() and log.stat().st_size and not (path.exists() and path.stat().st_size):
-        # SQLite would throw the log away and begin anew.
-        raise StorageError(
-            f"journal {str(path)!r} is empty, but its log {str(log)!r} is not: restore the file that belongs to it, or "
-            "move the log away to start empty"
-        )
-
-
-def _claim(db: sqlite3.Connection, path: Path) -> None:
-    # EXCLUSIVE keeps a second coordinator out for as long as this process lives, kill -9 included.
-    db.execute("PRAGMA locking_mode = EXCLUSIVE")
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if tables and not tables & {"batch", "record"}:
-        raise StorageError(f"journal {str(path)!r} is a database, but no journal: choose another --journal")
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        f"wal_autocheckpoint = {_WAL_PAGES}",
-        f"journal_size_limit = {_WAL_BYTES}",
-        "cell_size_check = ON",
-    ):
-        db.execute(f"PRAGMA {pragma}")
-    db.execute("BEGIN IMMEDIATE")
-    db.execute("COMMIT")
+    return claim(path, _ROLE, look)
 
 
 def reserve_log(path: Path) -> None:
@@ -155,7 +101,7 @@ def reserve_log(path: Path) -> None:
     log = path.with_name(f"{path.name}-wal")
     with suppress(OSError), log.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
-        file.write(bytes(max(_WAL_BYTES - size, 0)))
+        file.write(bytes(max(WAL_BYTES - size, 0)))
         file.flush()
         os.fdatasync(file.fileno())
 

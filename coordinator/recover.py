@@ -22,7 +22,6 @@ from .core.records import CheckpointAborted, GenerationBroken, GenerationFormed,
 from .journal import Journal
 from .journal_file import (
     BEGINNING,
-    BROKEN,
     INSERT_BATCH,
     INSERT_SNAPSHOT,
     Batch,
@@ -35,6 +34,7 @@ from .journal_file import (
 )
 from .migrate import migrate, records_of_schema_1, snapshot_of_schema_1
 from .replay import history_at, replay_batch
+from .sqlite_claim import BROKEN
 
 __all__ = ["LEAP", "Recovery", "recover"]
 

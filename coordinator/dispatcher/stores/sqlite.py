@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from strata_zmq.coordinator.journal_file import BROKEN, check_pages, reserve_log
 from strata_zmq.coordinator.journal_file import Damage as PageDamage
+from strata_zmq.coordinator.journal_file import check_pages, reserve_log
+from strata_zmq.coordinator.sqlite_claim import BROKEN
 from strata_zmq.domain.task import CALL_IN_PAYLOAD, Payload
 from strata_zmq.errors import AlreadyExistsError, NotFoundError, StorageError
 from strata_zmq.functions.dispatch.records import (

@@ -74,7 +74,7 @@ def test_a_log_without_its_file_is_not_thrown_away(place: Place, path: Path) -> 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"cannot be made: .*; choose another --store"):
+    with pytest.raises(StorageError, match=r"cannot be written: .*; choose another --store"):
         open_store(f"sqlite:{tmp_path}/file/store.sqlite")
 
 
