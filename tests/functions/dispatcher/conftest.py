@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,6 @@ from typing import Any
 import pytest
 from functionkit.peers import BareClient, BareWorker
 from functionkit.processes import DispatcherProcess
-
-
-@pytest.fixture
-def ending() -> Iterator[ExitStack]:
-    """What is pushed here is ended with the test, last first."""
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose name is short enough for a Unix socket's path."""
-    made = tmp_path_factory.mktemp("d")
-    made.chmod(0o700)
-    return made
 
 
 @pytest.fixture

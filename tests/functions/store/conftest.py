@@ -58,21 +58,6 @@ def place(fresh_place: Callable[[], Place]) -> Place:
 
 
 @pytest.fixture
-def ending() -> Iterator[ExitStack]:
-    """What is pushed here is ended with the test, last first."""
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose name is short enough for a Unix socket's path."""
-    made = tmp_path_factory.mktemp("d")
-    made.chmod(0o700)
-    return made
-
-
-@pytest.fixture
 def start(ending: ExitStack, folder: Path) -> Callable[..., DispatcherProcess]:
     """Start a dispatcher on a store; it loses who is silent for two seconds."""
 
