@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
@@ -86,7 +87,8 @@ class Clients:
         self._by_connection: dict[bytes, _Client] = {}
         self._by_id: dict[str, _Client] = {}
         self._to_flush: dict[str, _Client] = {}
-        self._taken: dict[tuple[str, int], Taken] = {}
+        self._taken: deque[Taken] = deque()
+        """The submissions of this pass, in the order in which their verdicts come: clients may use a seq twice."""
         self._handlers: dict[type[Any], Callable[[_Client, Any, Sequence[Buffer], float], None]] = {
             wire.Submit: self._submit,
             wire.Seen: self._seen,
@@ -141,18 +143,17 @@ class Clients:
             if client is not None:
                 self._send(client, wire.Cancelling(verdict.seq, [state or "UNKNOWN" for state in verdict.states]))
             return
-        taken = self._taken.pop((verdict.client, verdict.seq), None)
+        taken = self._taken.popleft()
         if client is None:
             return
-        places = None if taken is None else taken.places
+        places = taken.places
         refused = [
             wire.RefusedTask(
                 one.index if places is None else places[one.index], one.code, one.message[:_TEXT_MAX], one.retry_after_s
             )
             for one in verdict.refused
         ]
-        if taken is not None:
-            refused += taken.refused
+        refused += taken.refused
         existing = [
             wire.Existing(index if places is None else places[index], task_id) for index, task_id in verdict.existing
         ]
@@ -214,8 +215,7 @@ class Clients:
     def _submit(self, client: _Client, message: wire.Submit, frames: Sequence[Buffer], now: float) -> None:
         failpoint("dispatcher.submit.taken")
         taken = self._intake.take(client.client_id, message, frames, self._agenda.digests)
-        if taken.refused:
-            self._taken[(client.client_id, message.seq)] = taken
+        self._taken.append(taken)
         self._agenda.events.append(Submitted(client.client_id, message.seq, taken.tasks))
 
     def _cancel(self, client: _Client, message: wire.Cancel, frames: Sequence[Buffer], now: float) -> None:

@@ -11,6 +11,7 @@ import pytest
 from functionkit.peers import BareClient
 from functionkit.processes import DispatcherProcess
 
+from strata_zmq.domain.task import CALL_IN_PAYLOAD
 from strata_zmq.protocol import functions as wire
 
 ID = bytes(16)
@@ -68,7 +69,7 @@ def wrong(random: Random) -> bytes:
     return bytes(msgpack.packb(fields))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2, 3, 100])
 def test_a_dispatcher_survives_what_it_is_sent(dispatcher: DispatcherProcess, ending: ExitStack, seed: int) -> None:
     random = Random(seed)
     peers = [BareClient(dispatcher.endpoint) for _ in range(4)]
@@ -87,3 +88,33 @@ def test_a_dispatcher_survives_what_it_is_sent(dispatcher: DispatcherProcess, en
     late.attach()
     assert late.counts().queued_bytes >= 0
     assert dispatcher.log.stat().st_size < 200_000, "no peer can fill the log"
+
+
+def test_submissions_that_share_a_number_are_answered_one_by_one(
+    dispatcher: DispatcherProcess, ending: ExitStack
+) -> None:
+    """However many of them come at once: each has its own refusals, at its own places."""
+    client = BareClient(dispatcher.endpoint)
+    ending.callback(client.close)
+    client.attach()
+    known, limits = wire.NewTask(b"k" * 16, CALL_IN_PAYLOAD, b"x", [], "key"), wire.LimitsRow()
+    client.say(wire.Submit(1, limits, [known]))
+    assert client.hear(wire.SubmittedReply).existing == []
+    again = wire.NewTask(b"a" * 16, CALL_IN_PAYLOAD, b"x", [], "key")
+    lacking = wire.NewTask(b"l" * 16, b"nobody's digest!", b"x")
+    for _ in range(50):
+        client.say(wire.Submit(7, limits, [again]))
+        client.say(wire.Submit(7, limits, [lacking, again]))
+        client.say(wire.Submit(7, limits, [lacking]))
+    for _ in range(50):
+        told = [client.hear(wire.SubmittedReply) for _ in range(3)]
+        assert [[(one.index, one.task_id) for one in reply.existing] for reply in told] == [
+            [(0, known.task_id)],
+            [(1, known.task_id)],
+            [],
+        ]
+        assert [[(one.index, one.code) for one in reply.refused] for reply in told] == [
+            [],
+            [(0, "missing_payload")],
+            [(0, "missing_payload")],
+        ]

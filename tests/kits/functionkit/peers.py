@@ -38,6 +38,7 @@ class _Peer:
         self._results: deque[tuple[wire.Results, list[bytes]]] = deque()
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.linger = 0
+        self.socket.sndtimeo = 20_000  # a dispatcher that has gone is told, not waited for
         self.socket.connect(self.endpoint)
 
     def reconnect(self) -> None:
