@@ -24,8 +24,12 @@ _FREE: frozenset[Cause] = frozenset({"worker_lost", "killed", "exited", "out_of_
 _TRIGGERS: dict[State, Trigger] = {"FAILED": "fail", "CANCELLED": "cancel"}
 REST_S = 0.1
 """How long a worker gets nothing that has given tasks back unasked."""
-BACKSTOP_S = 1.0
-"""How long after `attempt_s` the core ends an attempt itself, whose worker should have done it."""
+BACKSTOP_S = 30.0
+"""How long after `attempt_s` the core ends an attempt itself, whose worker should have done it.
+
+The worker counts from the moment when the function is called, the core from when it was told that the call is about to
+be handed to a child. What lies between is a child's start, which takes seconds on a busy machine.
+"""
 
 
 class Ends:

@@ -10,6 +10,7 @@ from dispatchkit.driver import outcome
 
 from strata_zmq.domain.task import Task, TaskLimits
 from strata_zmq.functions.dispatch.core import CoreConfig
+from strata_zmq.functions.dispatch.ends import BACKSTOP_S
 from strata_zmq.functions.dispatch.events import Finished, WorkerAlive, WorkerEnlisted
 
 
@@ -165,7 +166,7 @@ def test_an_attempts_deadline_begins_anew_for_a_worker_that_has_begun_it_unheard
     task = call(1, TaskLimits(attempt_s=1.0))
     driver.submit(task)
     driver.enlist("w", held=((named(1), 1, "running"),))
-    driver.pass_time(1.9)
+    driver.pass_time(BACKSTOP_S + 0.9)
     assert task.state == "RUNNING"
     driver.pass_time(0.1)
     assert task.state == "FAILED"
