@@ -192,7 +192,7 @@ class DurabilityError(StorageError):
 
 
 class SupersededError(StrataError):
-    """A save was skipped, or made way for a newer one, because the storage was still busy with earlier ones."""
+    """A save was skipped or made way for a later one, on all ranks: storage was busy, or not every rank took part."""
 
     code = "superseded"
     fault = "environment"

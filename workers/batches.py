@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from .session import WorkerSession
     from .votes import Decision
 
-__all__ = ["Batch", "BatchStream", "Trainer"]
+__all__ = ["Batch", "BatchStream", "Settled", "Trainer"]
+
+Settled = Literal["committed", "void", "nothing"]
+"""What became of the batch in hand: it counts; it was taken back and will come again; there was none."""
 
 # A commit point is one message: at most this many ranges, and this many bytes for them.
 _RANGES_MAX = 512
@@ -162,6 +165,7 @@ class BatchStream:
         self._epoch = 0
         self._cut_short = False
         self._at_commit_point = False
+        self._void = False
 
     def __iter__(self) -> Self:
         return self
@@ -172,6 +176,7 @@ class BatchStream:
                 f"this loop over {self._dataset_id!r} was ended before its data by the worker's next batches() or "
                 "advance_epoch(): run one loop at a time"
             )
+        self._void = False
         if self._session.votes.stopped:
             if self._handed_out:
                 # The others stopped without this rank, and without its batch.
@@ -196,17 +201,18 @@ class BatchStream:
         """Whether there is, as far as is known, another commit point to come."""
         return self._remaining != 0
 
-    def settle(self) -> bool:
-        """Commit the batch in hand now instead of at the next turn; False if history does not stand at one of its own.
+    def settle(self) -> Settled:
+        """Commit the batch in hand now instead of at the next turn, and say what became of it.
 
-        Asked from within `Trainer.checkpoint`, history stands where it should.
+        Asked from within `Trainer.checkpoint`, history stands where it should. A batch that was taken back stays so
+        until the next one is asked for.
         """
         if self._at_commit_point:
-            return True
-        if not self._handed_out:
-            return False
-        self._commit()
-        return True
+            return "committed"
+        if self._handed_out:
+            self._void = not self._commit()
+            return "void" if self._void else "committed"
+        return "void" if self._void else "nothing"
 
     def close(self) -> None:
         """Commit the batch in hand, give back what was read ahead, and hand out no more."""
@@ -290,8 +296,8 @@ class BatchStream:
         if due:
             self._commit()
 
-    def _commit(self) -> None:
-        """Meet the other ranks at the next commit point; on a change of membership go back to the last one."""
+    def _commit(self) -> bool:
+        """Meet the other ranks at the next commit point; on a change of membership go back to the last one: False."""
         try:
             released = self._session.commit(
                 list(self._seen.values()), timeout_s=self._timeout_s, values=self._session.votes.ballot()
@@ -302,13 +308,14 @@ class BatchStream:
             self._adopt()
             if self._session.votes.stopped:
                 self._end()
-            return
+            return False
         self._seen.clear()
         self._handed_out = 0
         self._remaining = released.remaining.get(self._dataset_id, 0)
         self._trainer.remember()
         self._trainer.stepped()
         self._obey(self._session.votes.count(released.reduced))
+        return True
 
     def _obey(self, decision: Decision) -> None:
         """Do what was agreed on at this commit point, and what this rank alone was told."""

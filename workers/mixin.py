@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Self
 from strata_zmq.domain.names import check_metadata, check_not_negative
 from strata_zmq.errors import GenerationChangedError, HistoryChangedError, InvalidArgumentError
 
-from .batches import BatchStream
+from .batches import BatchStream, Settled
 from .hooks import Hooks
 from .restoring import restore_tracked
-from .saving import SaveOptions, Saving, given_up
+from .saving import SaveOptions, Saving, given_up, taken_back
 from .session import WorkerIdentity, WorkerSession
 from .shard_view import ShardView
 from .tracked import Tracked, state_of
@@ -284,8 +284,9 @@ class WorkerMixin:
 
         Every rank has to call it for the same step. A batch in hand is committed first, so that the saved model and the
         ledger in the checkpoint's manifest are one history; inside a loop over `batches` call it as the last thing, and
-        with every_rank=True, so that no rank misses it. Outside a loop a new generation is agreed on first, with
-        `on_membership`.
+        with every_rank=True, so that no rank misses it. If the membership changes first, the batch is taken back and
+        the handle says SKIPPED: the loop comes to that step again. Outside a loop a new generation is agreed on first,
+        with `on_membership`.
         """
         given = {"model": model, "optimizer": optimizer, "extra": extra}
         given = {name: value for name, value in given.items() if value is not None}
@@ -356,7 +357,9 @@ class WorkerMixin:
         settled = self._settled()
         if self.__drained is not None:
             return given_up(session.step if step is None else step, session.epoch if epoch is None else epoch)
-        if not settled:
+        if settled == "void":
+            return taken_back(session.step + 1 if step is None else step, session.epoch if epoch is None else epoch)
+        if settled == "nothing":
             self._agree()
         before, session.state = session.state, "CHECKPOINTING"
         try:
@@ -381,10 +384,10 @@ class WorkerMixin:
         self._hooks().restored = True
         return session
 
-    def _settled(self) -> bool:
+    def _settled(self) -> Settled:
         """Commit the batch in hand, for a save that follows."""
         if self.__stream is None:
-            return False
+            return "nothing"
         hooks = self._hooks()
         hooks.saving = True
         try:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from strata_zmq.domain.manifest import Kind, check_metrics
 from strata_zmq.domain.names import check_metadata
 from strata_zmq.domain.policy import Manual, Policy, SaveCost, parse_policy
-from strata_zmq.errors import InvalidArgumentError, UnavailableError
+from strata_zmq.errors import InvalidArgumentError, SupersededError, UnavailableError
 
 from .preemption import GRACE_S, Preemption
 
 if TYPE_CHECKING:
     from strata_zmq.checkpoint.handle import SaveHandle
 
-__all__ = ["SaveOptions", "Saving", "given_up"]
+__all__ = ["SaveOptions", "Saving", "given_up", "taken_back"]
 
 _ENVIRONMENT = "STRATA_CHECKPOINT_POLICY"
 _GRACE_ENVIRONMENT = "STRATA_GRACE_S"
@@ -135,6 +135,20 @@ def given_up(step: int, epoch: int) -> SaveHandle:
 
     handle = SaveHandle(step, epoch)
     handle.fail(UnavailableError(f"the checkpoint of step {step} is not saved by this worker: it was drained"))
+    return handle
+
+
+def taken_back(step: int, epoch: int) -> SaveHandle:
+    """Return the handle of a save whose batch did not become history."""
+    from strata_zmq.checkpoint.handle import SaveHandle
+
+    handle = SaveHandle(step, epoch)
+    handle.fail(
+        SupersededError(
+            f"the checkpoint of step {step} is skipped: the membership changed and took the batch in hand back; the "
+            "loop comes to that step again"
+        )
+    )
     return handle
 
 

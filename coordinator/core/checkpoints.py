@@ -72,6 +72,8 @@ class Checkpoints:
         self.drains = Drains(world, rendezvous)
         self._commits: dict[str, _Commit] = {}
         self._opened_at: dict[str, float] = {}
+        self._begun: dict[str, set[int]] = {}
+        """The ranks that have begun each checkpoint that was opened in this life."""
         self._head_version = 0
         # Where there were writers, one that is gone for a moment is waited for.
         self._had_writers = bool(
@@ -145,7 +147,7 @@ class Checkpoints:
             )
         if checkpoint_id in history.superseded:
             raise SupersededError(
-                f"{what} was given up by a rank that was still busy with earlier ones: save a later step"
+                f"{what} was given up by a rank that was busy with earlier ones, or did not save it: save a later step"
             )
         if not world.writers and not self._had_writers:
             raise UnavailableError(f"{what}: no storage writer is registered; start one with `strata writer`")
@@ -181,7 +183,10 @@ class Checkpoints:
                 )
             )
             opened = history.open_checkpoints[checkpoint_id]
+            self._begun[checkpoint_id] = set()
         rank = _rank(opened, worker.worker_id)
+        self._begun.get(checkpoint_id, set()).add(rank)
+        self._abandon_older(opened, worker.worker_id)
         self._opened_at.setdefault(checkpoint_id, world.now)
         world.reply(
             session,
@@ -289,6 +294,23 @@ class Checkpoints:
                 self._abort(opened, "deadline_exceeded", f"not durable after {world.now - since:.0f} s, {waits_for}")
         self._ask_for_commits()
 
+    def _abandon_older(self, opened: OpenCheckpoint, worker_id: str) -> None:
+        """Give up what was opened before `opened` and has not been begun by this worker, which saves in order."""
+        for name, older in list(self._world.history.open_checkpoints.items()):
+            if older is opened:
+                return
+            begun = self._begun.get(name)
+            if begun is None or worker_id not in older.began.workers:
+                continue
+            rank = older.began.workers.index(worker_id)
+            if rank not in begun:
+                self._abort(
+                    older,
+                    SupersededError.code,
+                    f"rank {rank} ({worker_id}) has gone on to step {opened.began.step} without it: every rank has to "
+                    "save the same steps",
+                )
+
     def _ask_for_commits(self) -> None:
         world = self._world
         opens = world.history.open_checkpoints.values()
@@ -339,6 +361,7 @@ class Checkpoints:
         self._world.counters["checkpoints_aborted"] += 1
         self._commits.pop(name, None)
         self._opened_at.pop(name, None)
+        self._begun.pop(name, None)
         self.drains.forget(name)
         for parked in self._waiting.pop(name, {}).values():
             error = from_wire(code, f"checkpoint {name!r} is given up: {reason}")
@@ -349,6 +372,7 @@ class Checkpoints:
             self._done.append(name)
         self._commits.pop(name, None)
         self._opened_at.pop(name, None)
+        self._begun.pop(name, None)
         self.drains.forget(name)
         for parked in self._waiting.pop(name, {}).values():
             self._world.reply(parked.session, parked.seq, CheckpointDurable, checkpoint_id=name)
@@ -364,8 +388,8 @@ class Checkpoints:
         opened = self._world.history.open_checkpoints.get(checkpoint_id)
         if opened is None and checkpoint_id in self._world.history.superseded:
             raise SupersededError(
-                f"checkpoint_id {checkpoint_id!r} was given up by a rank that was still busy with earlier ones: save a "
-                "later step"
+                f"checkpoint_id {checkpoint_id!r} was given up by a rank that was busy with earlier ones, or did not "
+                "save it: save a later step"
             )
         if opened is None:
             known = ", ".join(self._world.history.open_checkpoints) or "none"

@@ -105,6 +105,44 @@ def test_the_same_step_of_one_generation_is_saved_once(saving) -> None:
     workers[0].begin().refused("already_exists", "step 10", "save another step")
 
 
+def test_a_save_that_one_rank_has_gone_past_is_given_up_and_says_who_it_was(saving) -> None:
+    job, workers, writer = saving
+    first = workers[0].begin(10).got(wire.CheckpointOpened).checkpoint_id
+    workers[1].begin(10)
+    waits = workers[0].durable(first)
+    later = workers[2].begin(11).got(wire.CheckpointOpened).checkpoint_id
+    waits.refused("superseded", "rank 2 (w2)", "step 11", "every rank has to save the same steps")
+    workers[1].durable(first).refused("superseded", "step-000000000010", "save a later step")
+    assert job.status().open_checkpoints == [later]
+    job.all_durable(workers, step=11)
+    writer.confirm(job.summary(later, 11))
+    assert [one.checkpoint_id for one in job.status().checkpoints] == [later]
+
+
+def test_ranks_that_save_the_same_steps_at_different_times_all_have_them(saving) -> None:
+    job, workers, _ = saving
+    names = {}
+    for worker in workers:
+        for step in (10, 11, 12):
+            names[step] = worker.begin(step).got(wire.CheckpointOpened).checkpoint_id
+    workers[0].begin(10).got(wire.CheckpointOpened)
+    assert job.status().open_checkpoints == list(names.values())
+
+
+def test_what_was_begun_before_a_restart_is_not_taken_for_left_out(saving) -> None:
+    """Who has begun it is known only to the coordinator's earlier life: the time limit decides."""
+    job, workers, writer = saving
+    first = job.opened(workers, 10)
+    job.restart()
+    for client in (*workers, writer):
+        client.hello()
+    writer.offer()
+    for worker in workers:
+        worker.register()
+    later = workers[0].begin(11).got(wire.CheckpointOpened).checkpoint_id
+    assert job.status().open_checkpoints == [first, later]
+
+
 def test_retention_is_what_the_writer_says_that_head_reaches(saving) -> None:
     job, workers, writer = saving
     names = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,42 @@ def test_a_rank_that_came_too_late_for_the_epoch_saves_what_history_says(coordin
         (saved,) = manager.all_checkpoints()
         for rank in (0, 1):
             assert int(manager.load(saved.checkpoint_id, rank=rank)["model"][0]) == dataset_checksum(TOTAL)
+
+
+def test_a_save_whose_batch_is_taken_back_is_skipped_and_every_rank_saves_when_the_step_comes_again(
+    coordinator: Any, store: Path
+) -> None:
+    """Somebody joins between a batch and its save: no rank saves what the newcomer does not."""
+    shared = np.zeros(1, dtype=np.uint64)
+
+    def save_the_third(worker: AgreeingWorker, tells: Callable[[], None] = lambda: None) -> list[Any]:
+        saves = []
+        for batch in worker.batches("numbers", 10, every_rank=True, timeout_s=30):
+            worker.model += np.uint64(1)
+            if batch.step == 3:
+                tells()
+                saves.append(worker.save_checkpoint())
+                if not saves[-1].done:
+                    break
+                saves.append(worker.save_checkpoint())
+        return saves
+
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        old = stack.enter_context(AgreeingWorker(coordinator.url, "old", shared))
+        others: list[Future[list[Any]]] = []
+
+        def somebody_joins() -> None:
+            if not others:
+                new = stack.enter_context(AgreeingWorker(coordinator.url, "new", shared))
+                others.append(pool.submit(save_the_third, new))
+
+        *skipped, saved = save_the_third(old, somebody_joins)
+        assert [save.state for save in skipped] == ["SKIPPED", "SKIPPED"], "a second one has no place in history either"
+        assert "comes to that step again" in str(skipped[0].error)
+        assert saved.wait(30.0), saved.error
+        (newcomers,) = others[0].result(30.0)
+        assert newcomers.result(30.0) == saved.checkpoint_id
+        assert saved.step == 3
 
 
 def test_a_model_that_begins_anew_in_the_middle_of_the_data_is_warned_of(

@@ -85,7 +85,7 @@ class TellingTrainer(WorkerMixin):
                 continue
             # The commit point behind each batch keeps anybody from writing before all have read.
             self.model += self.slots[: self.world_size].sum()
-            if batches.settle() and self.generation == generation:
+            if batches.settle() == "committed":
                 self.tell("committed", epoch=batch.epoch, step=batch.step, generation=generation, ids=ids)
 
     def work(self, step: int) -> None:
