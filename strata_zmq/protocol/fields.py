@@ -9,6 +9,7 @@ from msgspec import Meta
 
 __all__ = [
     "CHECKPOINT_VOTE",
+    "DATA_WAIT_BOUNDS_S",
     "PROTOCOL_VERSION",
     "STOP_VOTE",
     "CheckpointSummary",
@@ -25,6 +26,7 @@ __all__ = [
     "RetentionRule",
     "Role",
     "Seconds",
+    "Spent",
     "Text",
     "Value",
     "WorkerState",
@@ -77,6 +79,26 @@ class Resources(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     disk_write_bytes: Count = 0
     network_sent_bytes: Count = 0
     network_received_bytes: Count = 0
+
+
+DATA_WAIT_BOUNDS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Upper bounds of a worker's waits for data; the last of its ten counts is of longer ones."""
+_Spent = Annotated[float, Meta(ge=0, le=1e9)]
+
+
+class Spent(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """Where a worker's time went since it began, in seconds, and how many samples it was handed; all of it only rises.
+
+    What is left of its life was spent on nothing of these. `data_waits` counts its waits for a batch by their length.
+    """
+
+    training_s: _Spent = 0.0
+    data_s: _Spent = 0.0
+    barrier_s: _Spent = 0.0
+    checkpoint_s: _Spent = 0.0
+    samples: Count = 0
+    batches: Count = 0
+    data_waits: Annotated[list[Count], Meta(max_length=16)] = []
 
 
 class CheckpointSummary(msgspec.Struct, array_like=True, frozen=True):

@@ -1,0 +1,1 @@
+"""The state of a job over HTTP: what its cores show, folded, remembered and served."""
