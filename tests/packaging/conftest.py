@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+_NOT_SOURCES = shutil.ignore_patterns("__pycache__", "node_modules")
 SOURCES = ("strata_zmq", "coordinator", "workers", "bench", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -22,7 +23,7 @@ def copy_sources(target: Path) -> Path:
         source = ROOT / name
         if source.is_dir():
             # Links stay links: they are what is under test.
-            shutil.copytree(source, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target / name, symlinks=True, ignore=_NOT_SOURCES)
         else:
             shutil.copy(source, target / name)
     return target
