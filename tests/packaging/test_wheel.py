@@ -45,9 +45,26 @@ def test_nothing_generic_lands_in_anybodys_site_packages(files: set[str]) -> Non
     assert {top for top in tops if not top.endswith(".dist-info")} == {"strata_zmq"}
 
 
-@pytest.mark.parametrize("name", ["strata_zmq/py.typed", "strata_zmq/protocol/PROTOCOL.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "strata_zmq/py.typed",
+        "strata_zmq/protocol/PROTOCOL.md",
+        "strata_zmq/coordinator/dashboard/dist/index.html",
+    ],
+)
 def test_the_wheel_holds_what_is_not_code(files: set[str], name: str) -> None:
     assert name in files
+
+
+def test_the_wheel_holds_the_whole_built_dashboard_and_nothing_of_its_sources(files: set[str], pristine: Path) -> None:
+    built = {
+        f"strata_zmq/{path.relative_to(pristine)}"
+        for path in (pristine / "coordinator/dashboard/dist").rglob("*")
+        if path.is_file()
+    }
+    assert len(built) > 2
+    assert {name for name in files if name.startswith("strata_zmq/coordinator/dashboard/")} == built
 
 
 def test_the_wheel_carries_its_licence_and_its_command(wheel: Path, files: set[str]) -> None:
