@@ -3,7 +3,7 @@
 The suite is the interpreter's `test.test_concurrent_futures`, version 3.13. Its classes for process pools, under fork,
 forkserver and spawn, get StrataExecutor for ProcessPoolExecutor, its tests of futures StrataFuture for Future. Where it
 looks for names that are the stock pool's own, it finds what stands for them here. Every test that is left out is in
-EXCLUDED, with the reason.
+EXCLUDED, with the reason. Each start method has a process of its own, and all run at once: they wait most of the time.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import concurrent.futures.process
 import importlib
 import re
+import subprocess
 import sys
+import tempfile
 import threading
 import types
 import unittest
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import IO, Any
 
 from strata_zmq import StrataExecutor
 from strata_zmq.functions.codec import RemoteTraceback
@@ -33,6 +36,9 @@ MODULES = (
     "test_shutdown",
     "test_wait",
 )
+
+WAYS = ("spawn", "forkserver", "fork")
+"""How children are started: classes of tests have it in their names. The longest comes first."""
 
 EXCLUDED = {
     "test_killed_child": "it demands that one dead child breaks the whole pool; here it fails its own call alone, and"
@@ -132,13 +138,21 @@ def each(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
             yield test
 
 
-def chosen(modules: list[types.ModuleType], pattern: str) -> tuple[unittest.TestSuite, dict[str, int]]:
+def way_of(test: unittest.TestCase) -> str:
+    """Return how a test's children are started; tests without any run beside those of fork, which are the shortest."""
+    name = type(test).__name__.lower()
+    return next((way for way in WAYS if way in name), "fork")
+
+
+def chosen(
+    modules: list[types.ModuleType], wanted: Callable[[unittest.TestCase], bool]
+) -> tuple[unittest.TestSuite, dict[str, int]]:
     """Return the tests to run, and how often each excluded one would have run. Thread pools are not our business."""
     suite, excluded = unittest.TestSuite(), dict.fromkeys(EXCLUDED, 0)
     for module in modules:
         for test in each(unittest.defaultTestLoader.loadTestsFromModule(module)):
             name = test.id().rsplit(".", 1)[1]
-            if "ThreadPool" in type(test).__name__ or not re.search(pattern, test.id()):
+            if "ThreadPool" in type(test).__name__ or not wanted(test):
                 continue
             if name in EXCLUDED:
                 excluded[name] += 1
@@ -147,25 +161,62 @@ def chosen(modules: list[types.ModuleType], pattern: str) -> tuple[unittest.Test
     return suite, excluded
 
 
-def main(pattern: str = "") -> int:
-    """Run what matches `pattern`, print the table of what was left out, and return the exit status."""
-    suite, excluded = chosen(prepare(), pattern)
-    result = unittest.TextTestRunner(verbosity=2 if pattern else 1, buffer=False).run(suite)
+def run(title: str, wanted: Callable[[unittest.TestCase], bool], verbosity: int) -> int:
+    """Run the wanted tests, print how many they were, and return the exit status."""
+    suite, excluded = chosen(prepare(), wanted)
+    result = unittest.TextTestRunner(verbosity=verbosity, buffer=False).run(suite)
     failed = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
-    print(f"\nCPython {sys.version.split()[0]}, {PACKAGE}, against StrataExecutor:")
+    print(f"\nCPython {sys.version.split()[0]}, {PACKAGE}, {title}, against StrataExecutor:")
     print(f"  run {result.testsRun}, failed {failed}, excluded {sum(excluded.values())}, skipped {len(result.skipped)}")
-    for name, count in excluded.items():
-        if count:
-            print(f"  excluded {count} x {name}: {EXCLUDED[name]}")
     for test, reason in result.skipped:
         print(f"  skipped by the suite itself: {test.id()}: {reason}")
-    never = [name for name, count in excluded.items() if not count]
-    if never and not pattern:
-        print(f"  no such test any more: {never}")
     if not result.testsRun:
-        print(f"  nothing matches {pattern!r}")
-    return int(failed > 0 or not result.testsRun or (bool(never) and not pattern))
+        print("  nothing matches")
+    return int(failed > 0 or not result.testsRun)
+
+
+def explain(excluded: dict[str, int]) -> None:
+    """Print the table of what was left out."""
+    for name, count in excluded.items():
+        print(f"  excluded {count} x {name}: {EXCLUDED[name]}" if count else f"  no such test any more: {name}")
+
+
+def everything() -> int:
+    """Run the tests of every start method, each in a process of its own; what they print comes whole and in order."""
+    with ExitStack() as stack:
+        parts = [stack.enter_context(_part(way)) for way in WAYS]
+        status = 0
+        for process, told in parts:
+            status |= int(process.wait() != 0)
+            told.seek(0)
+            print(told.read(), flush=True)
+    _, excluded = chosen(prepare(), lambda _: True)
+    explain(excluded)
+    return int(status or not all(excluded.values()))
+
+
+@contextmanager
+def _part(way: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    # A file, and no pipe, whose end a forgotten child might keep open.
+    with tempfile.TemporaryFile("w+") as told:
+        command = [sys.executable, __file__, "--way", way]
+        with subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT, text=True) as process:
+            try:
+                yield process, told
+            finally:
+                process.kill()
+
+
+def main(*arguments: str) -> int:
+    """Run everything, or what matches a pattern, or with `--way` what belongs to one start method."""
+    match arguments:
+        case ():
+            return everything()
+        case ("--way", way):
+            return run(way, lambda test: way_of(test) == way, verbosity=1)
+        case (pattern, *_):
+            return run(repr(pattern), lambda test: re.search(pattern, test.id()) is not None, verbosity=2)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))
+    sys.exit(main(*sys.argv[1:]))
