@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from processkit.coordinator import Coordinator
 
 from strata_zmq import TrainingOrchestrator
 from strata_zmq.coordinator.config import CoordinatorConfig
@@ -18,12 +20,17 @@ from strata_zmq.protocol.codec import MAX_REQUEST_BYTES, encode
 NAN, INF = float("nan"), float("inf")
 
 
-@pytest.fixture
-def worker(coordinator: Any) -> Iterator[TrainingOrchestrator]:
-    """One connected worker with a dataset and something to save."""
-    with TrainingOrchestrator(coordinator.url, "worker-0").track(model=np.zeros(3)) as connected:
-        connected.register_dataset("data", "", 10, 5)
-        yield connected
+@pytest.fixture(scope="module")
+def worker() -> Iterator[TrainingOrchestrator]:
+    """One connected worker with a dataset and something to save; it goes on from mistake to mistake."""
+    with tempfile.TemporaryDirectory(prefix="st-") as folder:
+        coordinator = Coordinator(Path(folder), "--initial-workers", "1", "--lease-s", "30").start()
+        try:
+            with TrainingOrchestrator(coordinator.url, "worker-0").track(model=np.zeros(3)) as connected:
+                connected.register_dataset("data", "", 10, 5)
+                yield connected
+        finally:
+            coordinator.stop()
 
 
 Call = Callable[[TrainingOrchestrator], Any]
@@ -59,7 +66,7 @@ def test_a_mistake_is_a_named_error_and_the_worker_goes_on(worker: TrainingOrche
     call, words = MISTAKES[mistake]
     with pytest.raises(InvalidArgumentError, match=words):
         call(worker)
-    assert worker.barrier("after", 1, timeout_s=20).participants == ["worker-0"]
+    assert worker.barrier(f"after {mistake}", 1, timeout_s=60).participants == ["worker-0"]
 
 
 def test_a_numpy_integer_is_a_batch_size(worker: TrainingOrchestrator) -> None:
