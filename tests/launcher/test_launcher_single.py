@@ -146,6 +146,7 @@ def test_a_worker_without_a_script_leaves_when_it_is_told_to(start: Start, event
     start(
         ROOT / "scripts/start_coordinator",
         *("--control", "tcp://127.0.0.1:0", "--broadcast", "tcp://127.0.0.1:0", "--ready-fd", writing),
+        *("--lease-s", 3),  # a worker that does nothing hears of commands with its heartbeats
         pass_fds=[writing],
         env=token,
     )
