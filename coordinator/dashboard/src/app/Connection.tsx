@@ -5,24 +5,19 @@ import { Button } from "~/components/Button";
 import { Icon } from "~/components/Icon";
 import { Badge } from "~/components/StateBadge";
 import { useNow } from "~/data/clock";
-import { useDashboard, useLiveConnection, useLiveStatus, useSimulated } from "~/data/context";
+import { useConnection, useDashboard, useLiveConnection, useLiveStatus, useSimulated } from "~/data/context";
 import { formatAge, formatClock, formatDuration } from "~/format/format";
 
 export function ConnectionMark() {
-  const phase = useLiveStatus((status) => status.phase);
+  const { source } = useConnection();
   const via = useLiveStatus((status) => status.via);
-  const away = useDashboard((state) => state !== null && !state.coordinator.connected);
-  if (phase === "connecting") return <Badge icon="hourglass" tone="neutral" word="Connecting" />;
-  if (phase === "stale") return <Badge icon="warning" tone="danger" word="Stale" />;
-  if (away) return <Badge icon="warning" tone="warn" word="Coordinator away" />;
-  return (
-    <Badge
-      icon="zap"
-      tone="ok"
-      word="Live"
-      title={via === "sse" ? "Live, by server-sent events" : "Live, by WebSocket"}
-    />
-  );
+  const trouble = useLiveStatus((status) => status.trouble);
+  if (source === "offline") return <Badge icon="warning" tone="danger" word="Stale" />;
+  if (source === "stale") return <Badge icon="warning" tone="warn" word="Coordinator away" />;
+  if (source === "waiting")
+    return <Badge icon="hourglass" tone="neutral" word="Waiting" title={trouble ?? undefined} />;
+  const title = via === "sse" ? "Live, by server-sent events" : "Live, by WebSocket";
+  return <Badge icon="zap" tone="ok" word="Live" title={title} />;
 }
 
 function RetryButton() {
@@ -40,38 +35,44 @@ function RetryButton() {
 
 /** Says since when the page is old; the last state stays below it. */
 export function StaleBanner() {
-  const phase = useLiveStatus((status) => status.phase);
-  const heardAt = useLiveStatus((status) => status.heardAt);
+  const { source, since } = useConnection();
   const trouble = useLiveStatus((status) => status.trouble);
-  const away = useDashboard((state) => state !== null && !state.coordinator.connected);
-  const awaySince = useDashboard((state) => state?.coordinator.since ?? null);
+  const heard = useDashboard((state) => state !== null);
+  const address = useDashboard((state) => state?.coordinator.address ?? "");
   const now = useNow();
-  if (phase === "connecting" && trouble !== null) {
+  if (source === "live") return null;
+  if (source === "offline") {
     return (
       <Banner tone="danger" action={<RetryButton />}>
-        Nobody answers at {location.host}: {trouble}. Is <code className="font-mono text-xs">strata api</code> running?
-        This page tries again by itself.
+        No answer from the API since <strong>{formatClock(since)}</strong> ({formatAge(since, now)}); showing the last
+        state.
       </Banner>
     );
   }
-  if (phase === "stale") {
-    return (
-      <Banner tone="danger" action={<RetryButton />}>
-        No answer from the API since <strong>{formatClock(heardAt)}</strong> ({formatAge(heardAt, now)}); showing the
-        last state.
-      </Banner>
-    );
-  }
-  if (phase === "live" && away) {
+  if (source === "stale") {
     return (
       <Banner tone="warn">
-        No answer from the coordinator since <strong>{formatClock(awaySince)}</strong>
-        {awaySince === null ? "" : ` (${formatAge(awaySince, now)})`}; showing the last state. Workers go on with what
-        they have and come back by themselves.
+        No answer from the coordinator since <strong>{formatClock(since)}</strong>
+        {since === null ? "" : ` (${formatAge(since, now)})`}; showing the last state. Workers go on with what they
+        have, and this page recovers by itself.
       </Banner>
     );
   }
-  return null;
+  if (heard) {
+    return (
+      <Banner tone="warn">
+        The coordinator{address === "" ? "" : ` at ${address}`} has not been heard yet. Is it running? The page fills
+        when it answers.
+      </Banner>
+    );
+  }
+  if (trouble === null) return null;
+  return (
+    <Banner tone="danger" action={<RetryButton />}>
+      Nobody answers at {location.host} ({trouble}). Is <code className="font-mono text-xs">strata api</code> running?
+      This page tries again by itself.
+    </Banner>
+  );
 }
 
 export function SimulatedRibbon() {

@@ -65,19 +65,21 @@ export function Shell() {
           <div className="empty:hidden px-4 pt-3">
             <StaleBanner />
           </div>
-          <main
-            ref={main}
-            id="main"
-            tabIndex={-1}
-            aria-label={title}
-            className="relative min-h-0 flex-1 overflow-y-auto focus-visible:outline-none"
-          >
-            <ErrorBoundary resetKey={path}>
-              <Suspense fallback={<Loading label={`Loading ${title}`} />}>
-                {view === undefined ? <NoSuchPage /> : <view.Component />}
-              </Suspense>
-            </ErrorBoundary>
-          </main>
+          <div id="drawers" className="relative flex min-h-0 flex-1 flex-col">
+            <main
+              ref={main}
+              id="main"
+              tabIndex={-1}
+              aria-label={title}
+              className="relative min-h-0 flex-1 overflow-y-auto focus-visible:outline-none"
+            >
+              <ErrorBoundary resetKey={path}>
+                <Suspense fallback={<Loading label={`Loading ${title}`} />}>
+                  {view === undefined ? <NoSuchPage /> : <view.Component />}
+                </Suspense>
+              </ErrorBoundary>
+            </main>
+          </div>
         </div>
       </div>
       <ShortcutHelp open={help} onClose={() => setHelp(false)} />

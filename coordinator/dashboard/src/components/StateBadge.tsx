@@ -54,7 +54,7 @@ interface BadgeProps {
   word: string;
   icon: IconName;
   tone: Tone;
-  title?: string;
+  title?: string | undefined;
   plain?: boolean;
 }
 

@@ -24,6 +24,7 @@ class World {
   };
   readonly protocol: LiveProtocol<State> = {
     paths: { websocket: "/ws", sse: "/sse" },
+    snapshotFirst: false,
     read: (text): LiveEvent<State> => {
       const [kind, stream = "", number = ""] = text.split(" ");
       const seq = Number(number);

@@ -14,7 +14,9 @@ export interface LiveProtocol<S> {
   paths: Record<ChannelKind, string>;
   /** Reads one message; throws on one that it does not understand. Null for one that does nothing. */
   read: (text: string) => LiveEvent<S> | null;
-  /** The state by request and answer: the first one, and after every gap. */
+  /** True when every channel begins with a snapshot of its own; else the first is fetched, too. */
+  snapshotFirst: boolean;
+  /** The state by request and answer: after every gap. */
   fetchSnapshot: (signal: AbortSignal) => Promise<LiveEvent<S> & { kind: "snapshot" }>;
 }
 
@@ -36,6 +38,8 @@ export interface LiveStatus {
   /** When the next attempt begins; null while one is under way or none is needed. */
   retryAt: number | null;
   gaps: number;
+  /** How many snapshots were taken: a change means that something between two may have been missed. */
+  epoch: number;
 }
 
 export interface LiveLimits {
@@ -70,7 +74,15 @@ export class LiveConnection<S> {
   readonly #jitter: () => number;
 
   #state: S | null = null;
-  #status: LiveStatus = { phase: "connecting", heardAt: null, via: null, trouble: null, retryAt: null, gaps: 0 };
+  #status: LiveStatus = {
+    phase: "connecting",
+    heardAt: null,
+    via: null,
+    trouble: null,
+    retryAt: null,
+    gaps: 0,
+    epoch: 0,
+  };
   readonly #subscribers = new Set<() => void>();
 
   #channel: Channel | null = null;
@@ -152,7 +164,7 @@ export class LiveConnection<S> {
   #opened(kind: ChannelKind): void {
     this.#set({ via: kind });
     this.#watchSilence();
-    void this.#fetch();
+    if (!this.#protocol.snapshotFirst) void this.#fetch();
   }
 
   #message(text: string): void {
@@ -169,7 +181,7 @@ export class LiveConnection<S> {
     if (event === null) return;
     if (event.kind === "snapshot") this.#adopt(event);
     else if (this.#fetching !== null) this.#keep(event);
-    else if (event.stream !== this.#stream) this.#gap("the sender has restarted");
+    else if (this.#state === null || event.stream !== this.#stream) this.#gap("the sender has restarted");
     else if (event.kind === "tick") {
       if (event.seq > this.#seq) this.#gap(`${event.seq - this.#seq} messages are missing`);
     } else this.#apply(event);
@@ -200,7 +212,7 @@ export class LiveConnection<S> {
     this.#seq = snapshot.seq;
     this.#state = snapshot.state;
     this.#attempts = 0;
-    this.#set({ phase: "live", trouble: null, heardAt: Date.now() });
+    this.#set({ phase: "live", trouble: null, heardAt: Date.now(), epoch: this.#status.epoch + 1 });
     const pending = this.#pending;
     this.#pending = [];
     for (const event of pending) {

@@ -44,7 +44,8 @@ function openEventSource(path: string, handlers: ChannelHandlers): Channel {
     handlers.onClose(reason);
   };
   source.onopen = () => handlers.onOpen();
-  source.onmessage = (event) => handlers.onMessage(String(event.data));
+  const onMessage = (event: MessageEvent) => handlers.onMessage(String(event.data));
+  for (const name of ["message", "snapshot", "changes"]) source.addEventListener(name, onMessage);
   // EventSource would try again by itself, without back-off: the owner decides when.
   source.onerror = () => end("the event stream ended");
   return { close: () => end("closed") };
