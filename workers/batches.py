@@ -233,13 +233,16 @@ class BatchStream:
             planned = self._planned.popleft()
             indices = planned.indices
             if self._loader is not None:
+                asked_at = self._session.clock()
                 self._held = self._loader.receive(self._timeout_s)
+                self._session.spent.waited_for_data(self._session.clock() - asked_at)
                 arrays = self._held.arrays
             for piece in planned.ranges:
                 self._note(*piece)
         elif not self._every_rank:
             return None
         self._handed_out += 1
+        self._session.spent.handed_out(indices.size)
         self._session.state = "TRAINING"
         return Batch(self._dataset_id, self._epoch, self._session.step + 1, indices, arrays)
 

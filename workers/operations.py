@@ -25,6 +25,7 @@ from strata_zmq.errors import (
 )
 from strata_zmq.protocol import messages as wire
 
+from .spent import SpentMeter, phase_of
 from .view import Cluster
 
 __all__ = ["Ask", "Operation", "SessionState", "Values", "dataset_request"]
@@ -61,7 +62,9 @@ class SessionState:
     def __init__(self, worker_id: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.worker_id = worker_id
         self.clock = clock
-        self.state: wire.WorkerState = "IDLE"
+        self.spent = SpentMeter(clock)
+        """Where the time goes; what changes `state` changes the phase with it."""
+        self._state: wire.WorkerState = "IDLE"
         self.step = 0
         """How many commit points history has, as far as this worker has seen."""
         self.lineage = UNKNOWN
@@ -77,6 +80,16 @@ class SessionState:
         self.adopted: wire.Membership | None = None
         self.met: dict[str, tuple[int, int]] = {}
         """By barrier name the (generation, step) that was released last."""
+
+    @property
+    def state(self) -> wire.WorkerState:
+        """What the worker is at, as its heartbeats tell."""
+        return self._state
+
+    @state.setter
+    def state(self, state: wire.WorkerState) -> None:
+        self._state = state
+        self.spent.enter(phase_of(state))
 
     @property
     def membership(self) -> wire.Membership:
@@ -265,20 +278,11 @@ def advance_epoch(session: SessionState, *, timeout_s: float = 300.0) -> Operati
     Where history was taken back meanwhile, that is the epoch that it stands in: its data are there again.
     """
     finished, deadline = session.epoch, session.clock() + check_seconds("timeout_s", timeout_s)
-    while True:
-        left_s = max(deadline - session.clock(), 0.0)
-        request = wire.AdvanceEpoch(epoch=finished, timeout_s=left_s, generation=session.generation)
-        try:
-            reply: wire.EpochAdvanced = yield from _ask(session, request, left_s)
-        except (GenerationChangedError, StaleGenerationError):
-            # What it finished is committed, so it says so again in the new generation, as a newcomer if it was fenced.
-            before = session.step
-            membership = yield from _adopt(session, max(deadline - session.clock(), 0.0))
-            if session.astray is not None or (membership.epoch, membership.commit_index) < (finished, before):
-                return int(membership.epoch)
-            continue
-        session.epoch = reply.epoch
-        return int(reply.epoch)
+    before = session.spent.enter("barrier")
+    try:
+        return (yield from _advance(session, finished, deadline))
+    finally:
+        session.spent.enter(before)
 
 
 def latest_checkpoints(session: SessionState, limit: int = 1) -> Operation[list[wire.CheckpointSummary]]:
@@ -359,6 +363,23 @@ def dataset_request(
     )
 
 
+def _advance(session: SessionState, finished: int, deadline: float) -> Operation[int]:
+    while True:
+        left_s = max(deadline - session.clock(), 0.0)
+        request = wire.AdvanceEpoch(epoch=finished, timeout_s=left_s, generation=session.generation)
+        try:
+            reply: wire.EpochAdvanced = yield from _ask(session, request, left_s)
+        except (GenerationChangedError, StaleGenerationError):
+            # What it finished is committed, so it says so again in the new generation, as a newcomer if it was fenced.
+            stood_at = session.step
+            membership = yield from _adopt(session, max(deadline - session.clock(), 0.0))
+            if session.astray is not None or (membership.epoch, membership.commit_index) < (finished, stood_at):
+                return int(membership.epoch)
+            continue
+        session.epoch = reply.epoch
+        return int(reply.epoch)
+
+
 def _adopt(session: SessionState, timeout_s: float, after: int = 0) -> Operation[wire.Membership]:
     membership: wire.Membership = yield from _ask(
         session, wire.AwaitGeneration(after=after, timeout_s=timeout_s), timeout_s
@@ -378,6 +399,7 @@ def _ask(session: SessionState, request: wire.Request, timeout_s: float) -> Oper
 
 def _arrive(session: SessionState, request: wire.Arrive) -> Operation[wire.Released]:
     before, session.state = session.state, "IDLE"
+    session.spent.enter("barrier")
     adopted = session.adopted
     try:
         released: wire.Released = yield from _ask(session, request, request.timeout_s)

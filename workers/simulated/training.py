@@ -86,6 +86,7 @@ def _epoch(session: SessionState, votes: Votes, plan: FleetPlan, random: Random)
             session.state = "TRAINING"
             yield Pause(plan.step_s * (0.5 + random.random()))
             ranges = _take(opened, reply, plan.batch_size)
+            session.spent.handed_out(sum(one.stop - one.start for one in ranges))
         released = yield from operations.commit(session, ranges, values=votes.ballot())
         if votes.count(released.reduced).stop or votes.draining:
             return
