@@ -1,7 +1,8 @@
 """A function worker's loop: from its dispatcher to its children and back. It loads nothing that it carries.
 
-Nothing is handed to a child before the dispatcher was told so: who was not told of is free to run elsewhere. So a
-worker that cannot speak, or that may have been taken for lost, hands nothing out until it has enlisted again.
+Nothing is handed to a child before the dispatcher was told so: who was not told of is free to run elsewhere. A durable
+call that came ahead is asked for first, and waits for the answer that its beginning is written down. So a worker that
+cannot speak, or that may have been taken for lost, hands nothing out until it has enlisted again.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _SURE = 2 / 3
 class _Call:
     """An attempt that the worker has; what a pool takes, and keeps as long as it is not handed out."""
 
-    __slots__ = ("attempt", "body", "function", "limits", "refs", "task_id")
+    __slots__ = ("asks", "attempt", "body", "function", "limits", "refs", "task_id")
 
     def __init__(self, task: wire.AssignedTask, body: Payload, limits: TaskLimits) -> None:
         self.task_id = task.task_id
@@ -60,6 +61,7 @@ class _Call:
         self.refs = tuple(task.refs)
         self.body: object = body
         self.limits = limits
+        self.asks = task.asks
 
 
 class FunctionWorker:
@@ -99,6 +101,7 @@ class FunctionWorker:
         self._on_enlisted: Callable[[], None] | None = None
         self._handlers: dict[type[Any], Callable[[Any, Sequence[Buffer]], None]] = {
             wire.Assign: self._assign,
+            wire.Begin: self._begin,
             wire.Settled: self._settled,
             wire.Enlisted: self._enlisted,
             wire.Recall: self._recall,
@@ -192,6 +195,11 @@ class FunctionWorker:
             outcomes = self._wanted(outcomes)
             failpoint("worker.outcome.ready")
             self._turns.add(outcomes)
+        if turn.returned:
+            self._forget(turn.returned)
+            self._turns.add((), turn.returned)
+        if turn.asking:
+            self._turns.ask(turn.asking, self._link.send, now)
         if turn.lacking and self._turns.session:
             for first in range(0, len(turn.lacking), wire.FRAMES_MAX):
                 digests = turn.lacking[first : first + wire.FRAMES_MAX]
@@ -296,6 +304,13 @@ class FunctionWorker:
             self._turns.add((), returned)
         else:
             self._pool.offer(calls, self._now)
+
+    def _begin(self, message: wire.Begin, frames: Sequence[Buffer]) -> None:
+        attempts = [(one.task_id, one.attempt) for one in message.tasks]
+        for attempt in attempts:
+            if attempt in self._calls:
+                self._calls[attempt].asks = False
+        self._pool.grant(attempts)
 
     def _settled(self, message: wire.Settled, frames: Sequence[Buffer]) -> None:
         self._turns.confirm(message.number)

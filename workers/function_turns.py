@@ -98,6 +98,12 @@ class Turns:
         self._spoke_at = now
         return send(self._turn(started=[TaskRef(*one) for one in attempts]), ())
 
+    def ask(self, attempts: Iterable[Attempt], send: Send, now: float) -> None:
+        """Ask whether these may begin; the answer is a BEGIN, or nothing."""
+        if self.session:
+            self._spoke_at = now
+            send(self._turn(asks=[TaskRef(*one) for one in attempts]), ())
+
     def flush(self, send: Send, now: float) -> int:
         """Send what has not left yet, as far as it goes, and return how many outcomes it was."""
         told = 0
@@ -145,6 +151,6 @@ class Turns:
         content.again_at = now + _AGAIN_S + size / _SLOWEST_BYTES_PER_S
         return send(Turn(self.session, content.number, rows, [], returned, self.want, self.received), frames)
 
-    def _turn(self, started: Sequence[TaskRef] = ()) -> Turn:
+    def _turn(self, started: Sequence[TaskRef] = (), asks: Sequence[TaskRef] = ()) -> Turn:
         last = self._sent[-1].number if self._sent else self._unsent[0].number - 1 if self._unsent else self._number
-        return Turn(self.session, last, [], list(started), [], self.want, self.received)
+        return Turn(self.session, last, [], list(started), [], self.want, self.received, list(asks))

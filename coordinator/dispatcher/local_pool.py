@@ -11,6 +11,7 @@ from strata_zmq.domain.task import Task
 from strata_zmq.errors import UnavailableError
 from strata_zmq.functions.dispatch.events import (
     Attempt,
+    BeginAsked,
     Event,
     Finished,
     Returned,
@@ -27,9 +28,6 @@ from .config import DispatcherConfig
 
 __all__ = ["LocalPool"]
 
-_AHEAD = 8
-"""Most durable calls that are ready for a child beside the one that runs: a dispatcher that dies takes them along."""
-
 
 class LocalPool:
     """A pool of children under one session of the core that never ends."""
@@ -41,7 +39,6 @@ class LocalPool:
         self._name = f"local:{incarnation}"
         self._held = 0
         self._function = b""
-        self._durable = False
         self._config = config
         self._pool = ChildPool(
             PoolOptions(
@@ -82,7 +79,11 @@ class LocalPool:
         self._pool.offer(tasks, now)
         self._held += len(tasks)
         self._function = tasks[-1].function
-        self._durable = tasks[-1].limits.durability == "commit"
+        self.offered = True
+
+    def grant(self, attempts: Sequence[Attempt]) -> None:
+        """Let attempts begin that ask: it is written down that they may have."""
+        self._pool.grant(attempts)
         self.offered = True
 
     def recall(self, count: int) -> Returned:
@@ -106,21 +107,22 @@ class LocalPool:
         if turn.outcomes:
             self._held -= len(turn.outcomes)
             add(Finished(self.session, turn.outcomes))
+        if turn.returned:
+            self._held -= len(turn.returned)
+            add(Returned(self.session, turn.returned))
+        if turn.asking:
+            add(BeginAsked(self.session, turn.asking))
         if turn.lacking:
             self._bring(turn.lacking)
         if turn.broken:
             raise UnavailableError(f"the children of mode 'local' cannot be started: {turn.broken}")
-        if turn.outcomes or not self._held:
-            add(Wanted(self.session, max(0, self._depth() - self._held)))
+        if turn.outcomes or turn.returned or not self._held:
+            depth = credit(self._config.workers, self._pool.service(self._function))
+            add(Wanted(self.session, max(0, depth - self._held)))
 
     def close(self) -> None:
         """End the children."""
         self._pool.close(kill=True)
-
-    def _depth(self) -> int:
-        children = self._config.workers
-        depth = credit(children, self._pool.service(self._function))
-        return min(depth, (1 + _AHEAD) * children) if self._durable else depth
 
     def _bring(self, digests: Sequence[bytes]) -> None:
         for digest in digests:

@@ -190,6 +190,9 @@ class Dispatcher:
     def _hand_out(self, effects: Effects, now: float) -> None:
         local = self._local
         if local is not None:
+            granted = effects.may_begin.pop(local.session, None)
+            if granted:
+                local.grant(granted)
             mine = effects.assigned.pop(local.session, None)
             if mine:
                 local.assign(mine, now)
@@ -201,6 +204,7 @@ class Dispatcher:
                 local.stop(stopped)
         for session, tasks in effects.assigned.items():
             self._sessions.assign(session, tasks, now)
+        self._sessions.let_begin(effects.may_begin)
         self._sessions.recall(effects.recalled)
         self._sessions.stop(effects.stopped)
 

@@ -14,6 +14,7 @@ from strata_zmq.functions.calls import payload_bytes
 from strata_zmq.functions.dispatch.core import Core
 from strata_zmq.functions.dispatch.events import (
     Attempt,
+    BeginAsked,
     Finished,
     Returned,
     Started,
@@ -152,6 +153,14 @@ class Sessions:
             if session is not None:
                 session.unreachable = True
 
+    def let_begin(self, granted: Mapping[int, Sequence[Attempt]]) -> None:
+        """Answer workers that ask: it is durable that these attempts may have begun."""
+        for number, attempts in granted.items():
+            session = self._sessions.get(number)
+            if session is not None:
+                for refs in _refs(attempts):
+                    self._mailbox.send(session.connection, wire.Begin(number, refs))
+
     def recall(self, recalled: Mapping[int, int]) -> None:
         """Ask workers for unstarted tasks."""
         for number, count in recalled.items():
@@ -166,8 +175,7 @@ class Sessions:
             session = self._sessions.get(number)
             if session is None:
                 continue
-            for first in range(0, len(attempts), wire.BATCH_MAX):
-                refs = [wire.TaskRef(*one) for one in attempts[first : first + wire.BATCH_MAX]]
+            for refs in _refs(attempts):
                 self._mailbox.send(session.connection, wire.StopTasks(number, refs))
 
     def end(self, lost: Iterable[tuple[int, str]]) -> None:
@@ -226,11 +234,13 @@ class Sessions:
             if turn.returned:
                 add(Returned(number, [(one.task_id, one.attempt) for one in turn.returned]))
             session.taken = turn.number
-        elif not turn.started:
+        elif not turn.started and not turn.asks:
             # Who has nothing to give back answers a recall by a turn without content.
             add(Returned(number, ()) if session.recalled else WorkerAlive(number))
             session.recalled = False
-        if (content or not turn.started) and not session.settle:
+        if turn.asks:
+            add(BeginAsked(number, [(one.task_id, one.attempt) for one in turn.asks]))
+        if (content or not (turn.started or turn.asks)) and not session.settle:
             session.settle = True
             self._to_settle.append(session)
         self._confirm(session, turn, now)
@@ -292,6 +302,7 @@ class Sessions:
                     else put_body(_payload(body), frames),
                     place,
                     list(task.refs),
+                    task.asks,
                 )
             )
         new, blobs = self._callables(session, tasks, frames)
@@ -339,6 +350,12 @@ class Sessions:
 
     def _complain(self, connection: bytes, code: str, text: str) -> None:
         self._mailbox.send(connection, wire.Complaint(0, code, text[:_TEXT_MAX]))
+
+
+def _refs(attempts: Sequence[Attempt]) -> Iterable[list[wire.TaskRef]]:
+    """Return attempts as messages carry them, as many at a time as one may."""
+    for first in range(0, len(attempts), wire.BATCH_MAX):
+        yield [wire.TaskRef(*one) for one in attempts[first : first + wire.BATCH_MAX]]
 
 
 def _payload(body: object) -> Payload:

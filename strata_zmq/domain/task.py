@@ -193,6 +193,7 @@ class Runnable(Protocol):
     refs: tuple[bytes, ...]
     body: object
     limits: TaskLimits
+    asks: bool
 
 
 class Task:
@@ -201,9 +202,11 @@ class Task:
     `function` is the digest of the packed callable (or CALL_IN_PAYLOAD, or the id of a registered function) and `refs`
     the digests of what was `put` and is referred to. `worker` is the session that has it (0: none), `started_at` the
     time of its present start (0.0: assigned or queued, not started). `deaths` counts children that died under it.
+    `asks`: whoever has its present attempt asks before it begins, because that is not written down yet.
     """
 
     __slots__ = (
+        "asks",
         "attempt",
         "body",
         "budget",
@@ -252,5 +255,6 @@ class Task:
         self.started_at = 0.0
         self.ended_at = 0.0
         self.deaths = 0
+        self.asks = False
         self.budget: Budget | None = None
         self.outcome: Outcome | None = None

@@ -190,7 +190,10 @@ class HeldTask(FunctionMessage, frozen=True, gc=False):
 
 
 class AssignedTask(FunctionMessage, frozen=True, gc=False):
-    """An attempt for a worker to run. `limits` indexes the message's `limits`."""
+    """An attempt for a worker to run. `limits` indexes the message's `limits`.
+
+    One that `asks` must not begin before a BEGIN has named it.
+    """
 
     task_id: TaskId
     attempt: Count
@@ -198,3 +201,4 @@ class AssignedTask(FunctionMessage, frozen=True, gc=False):
     body: Body
     limits: Annotated[int, Meta(ge=0, le=BATCH_MAX)]
     refs: Annotated[list[Digest], Meta(max_length=1024)] = []
+    asks: bool = False

@@ -27,6 +27,7 @@ from strata_zmq.protocol.function_parts import (
 
 __all__ = [
     "Assign",
+    "Begin",
     "Blobs",
     "Enlist",
     "Enlisted",
@@ -64,7 +65,8 @@ class Turn(FunctionMessage, frozen=True, tag="turn"):
 
     `number` rises by one with each turn that carries outcomes or returned tasks, and is that of the last such turn
     otherwise. `started` is said before the tasks are handed to a child. `want` is what a pulling worker is ready for
-    beside what it holds; `received` the number of the last ASSIGN that it has.
+    beside what it holds; `received` the number of the last ASSIGN that it has. `asks` are those that are next for a
+    child and must not begin before a BEGIN names them; what is not answered for a while is asked again.
     """
 
     session: Count
@@ -74,6 +76,7 @@ class Turn(FunctionMessage, frozen=True, tag="turn"):
     returned: Annotated[list[TaskRef], Meta(max_length=BATCH_MAX)] = []
     want: Count = 0
     received: Count = 0
+    asks: Annotated[list[TaskRef], Meta(max_length=BATCH_MAX)] = []
 
 
 class WantBlobs(FunctionMessage, frozen=True, tag="want_blobs"):
@@ -118,6 +121,13 @@ class Assign(FunctionMessage, frozen=True, tag="assign"):
     limits: Annotated[list[LimitsRow], Meta(max_length=BATCH_MAX)]
     tasks: Annotated[list[AssignedTask], Meta(max_length=BATCH_MAX)]
     blobs: Annotated[list[Blob], Meta(max_length=FRAMES_MAX)] = []
+
+
+class Begin(FunctionMessage, frozen=True, tag="begin"):
+    """These attempts, which a TURN has asked for, may be handed to a child: that they may have begun is durable."""
+
+    session: Count
+    tasks: Annotated[list[TaskRef], Meta(max_length=BATCH_MAX)]
 
 
 class Recall(FunctionMessage, frozen=True, tag="recall"):

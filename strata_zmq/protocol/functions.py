@@ -61,6 +61,7 @@ from strata_zmq.protocol.function_parts import (
 )
 from strata_zmq.protocol.function_workers import (
     Assign,
+    Begin,
     Blobs,
     Enlist,
     Enlisted,
@@ -86,6 +87,7 @@ __all__ = [
     "AttachedReply",
     "Beat",
     "BeatAck",
+    "Begin",
     "Blob",
     "Blobs",
     "Body",
@@ -151,7 +153,7 @@ FromWorker = Enlist | Turn | WantBlobs | Retire
 ClientReply = (
     AttachedReply | Stored | SubmittedReply | Answers | Results | Cancelling | Page | Counts | Complaint | BeatAck
 )
-WorkerReply = Enlisted | Assign | Recall | StopTasks | Settled | Blobs | Complaint
+WorkerReply = Enlisted | Assign | Begin | Recall | StopTasks | Settled | Blobs | Complaint
 
 _at_dispatcher: msgspec.msgpack.Decoder[FromClient | FromWorker] = msgspec.msgpack.Decoder(FromClient | FromWorker)
 _at_client: msgspec.msgpack.Decoder[ClientReply] = msgspec.msgpack.Decoder(ClientReply)

@@ -1,7 +1,7 @@
 """Records in a Redis database: a hash per function and per task, and their order. It decides nothing about tasks.
 
     function:{uuid}   name, digest              payload:{digest}   head, body
-    task:{uuid}       status, head, call; attempt, worker; end, result
+    task:{uuid}       status, head, call; attempt, worker, budget; end, result
     tasks             sorted set: the ids of the tasks that are kept, by the number of their acceptance
     functions         set: the ids of the registered functions
     dispatcher        the owner's mark (`redis_link`)
@@ -17,9 +17,17 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from strata_zmq.domain.task import CALL_IN_PAYLOAD, Payload
+from strata_zmq.domain.task import CALL_IN_PAYLOAD, Budget, Payload
 from strata_zmq.errors import AlreadyExistsError, NotFoundError, StorageError
-from strata_zmq.functions.dispatch.records import Accepted, Assigned, FunctionRow, Record, Recovered, RecoveredTask
+from strata_zmq.functions.dispatch.records import (
+    Accepted,
+    Begun,
+    Ended,
+    FunctionRow,
+    Record,
+    Recovered,
+    RecoveredTask,
+)
 
 from .redis_link import Command, RedisLink
 from .rows import LOADED_BYTES_MAX, Damage, RowCodec, open_body, open_payload, seal_payload
@@ -32,6 +40,7 @@ _FORGOTTEN_AT_ONCE = 1000
 _READ_AT_ONCE = 500
 _ORDER = b"tasks"
 _FUNCTIONS = b"functions"
+_FIELDS = (b"head", b"end", b"attempt", b"worker", b"budget", b"call")
 
 
 class RedisStore:
@@ -154,13 +163,17 @@ class RedisStore:
         if over is None:
             raise NotFoundError(f"task {task_id.hex()} is not in the store: it was not accepted")
         key = _task_key(task_id)
-        if isinstance(record, Assigned):
+        if isinstance(record, Begun):
             return [(b"HSET", key, b"attempt", b"%d" % record.attempt, b"worker", record.worker_id.encode())]
+        if not isinstance(record, Ended):
+            words: Command = (b"HSET", key, b"attempt", b"%d" % record.attempt, b"worker", b"")
+            left = record.budget
+            return [words if left is None else (*words, b"budget", b"%d %d %d" % (left.error, left.lost, left.memory))]
         if over:
             raise AlreadyExistsError(f"task {task_id.hex()} has an end in the store already")
         ended[task_id] = True
         end, result = self._rows.ended(record)
-        words: Command = (b"HSET", key, b"status", record.state.encode(), b"end", end)
+        words = (b"HSET", key, b"status", record.state.encode(), b"end", end)
         return [words if result is None else (*words, b"result", result), (b"HDEL", key, b"call")]
 
     def _commit(self, commands: Sequence[Command]) -> None:
@@ -212,7 +225,7 @@ class RedisStore:
         names = iter(listed[::2])
         while some := list(islice(names, _READ_AT_ONCE)):
             keys = [b"task:" + name for name in some]
-            heads = self._link.ask([(b"HMGET", key, b"head", b"end", b"attempt", b"worker", b"call") for key in keys])
+            heads = self._link.ask([(b"HMGET", key, *_FIELDS) for key in keys])
             small = [
                 key
                 for key, (_, end, *_) in zip(keys, heads, strict=True)
@@ -223,7 +236,7 @@ class RedisStore:
                 yield self._task(key, row, results.get(key))
 
     def _task(self, key: bytes, row: list[Any], result: bytes | None) -> RecoveredTask:
-        head, end, attempt, worker, call = row
+        head, end, attempt, worker, budget, call = row
         if head is None:
             raise Damage(f"{key.decode()} is listed and not there")
         accepted = self._rows.read_accepted(head)
@@ -235,7 +248,8 @@ class RedisStore:
             body = open_body(accepted.body, call)
             if body is None:
                 raise Damage(f"{key.decode()} has no payload")
-            return self._rows.waiting(accepted, body, number, worker_id)
+            left = None if budget is None else Budget(*map(int, budget.split()))
+            return self._rows.waiting(accepted, body, number, worker_id, left)
         over = self._rows.read_ended(end)
         if over.task_id != accepted.task_id:
             raise Damage(f"{key.decode()} has the end of another task")

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import msgspec
 
-from strata_zmq.domain.task import Cause, Kind, Outcome, OutcomeReport, Payload, State, Task, TaskLimits
+from strata_zmq.domain.task import Budget, Cause, Kind, Outcome, OutcomeReport, Payload, State, Task, TaskLimits
 from strata_zmq.functions.dispatch.records import Accepted, Ended, RecoveredTask
 
 __all__ = [
@@ -120,10 +120,12 @@ class RowCodec:
         """Return what `ended` wrote; raises Damage."""
         return _decoded(self._ended, head)
 
-    def waiting(self, row: AcceptedRow, body: Payload, attempt: int, worker_id: str) -> RecoveredTask:
-        """Return a task that has not ended, as it was accepted, with its last attempt."""
+    def waiting(
+        self, row: AcceptedRow, body: Payload, attempt: int, worker_id: str, budget: Budget | None
+    ) -> RecoveredTask:
+        """Return a task that has not ended, with its last attempt and what is left of its budget."""
         task = self._task(row, body)
-        task.attempt = attempt
+        task.attempt, task.budget = attempt, budget
         return RecoveredTask(task, attempt, worker_id, row.at, 0.0)
 
     def over(

@@ -18,11 +18,12 @@ from typing import TypeVar
 from strata_zmq.coordinator.journal_file import Damage as PageDamage
 from strata_zmq.coordinator.journal_file import check_pages, reserve_log
 from strata_zmq.coordinator.sqlite_claim import BROKEN
-from strata_zmq.domain.task import CALL_IN_PAYLOAD, Payload
+from strata_zmq.domain.task import CALL_IN_PAYLOAD, Budget, Payload
 from strata_zmq.errors import AlreadyExistsError, NotFoundError, StorageError
 from strata_zmq.functions.dispatch.records import (
     Accepted,
-    Assigned,
+    Begun,
+    Ended,
     FunctionRow,
     Record,
     Recovered,
@@ -38,14 +39,30 @@ T = TypeVar("T")
 
 _FORGOTTEN_AT_ONCE = 1000
 _ACCEPT = "INSERT INTO accepted (number, head, body) VALUES (?, ?, ?)"
-_ASSIGN = "INSERT INTO assigned (number, attempt, worker) VALUES (?, ?, ?)"
+_BEGIN = "INSERT INTO begun (number, attempt, worker) VALUES (?, ?, ?)"
+_REQUEUE = "INSERT INTO requeued (number, attempt, error, lost, memory) VALUES (?, ?, ?, ?, ?)"
 _END = "INSERT INTO ended (number, head, body) VALUES (?, ?, ?)"
 _LET_GO = "UPDATE accepted SET body = NULL WHERE number = ?"
-_FORGET = tuple(f"DELETE FROM {table} WHERE number = ?" for table in ("accepted", "assigned", "ended"))  # noqa: S608
+_FORGET = tuple(f"DELETE FROM {table} WHERE number = ?" for table in ("accepted", "begun", "requeued", "ended"))  # noqa: S608
 # The length of a column is in its row's beginning: a long body is not read for it.
 _ENDS = f"SELECT number, head, CASE WHEN length(body) <= {LOADED_BYTES_MAX} THEN body END FROM ended"  # noqa: S608
+# The last of a task comes last.
+_BEGUN = "SELECT number, attempt, worker FROM begun ORDER BY number, attempt"
+_REQUEUED = "SELECT number, attempt, error, lost, memory FROM requeued ORDER BY number, attempt"
 _TASKS = """SELECT a.number, a.head, CASE WHEN e.number IS NULL THEN a.body END
     FROM accepted a LEFT JOIN ended e ON e.number = a.number ORDER BY a.number"""
+
+
+class _Lines:
+    """A batch of records as rows of each table."""
+
+    __slots__ = ("accepted", "begun", "ended", "requeued")
+
+    def __init__(self) -> None:
+        self.accepted: list[tuple[int, bytes, bytes]] = []
+        self.begun: list[tuple[int, int, str]] = []
+        self.requeued: list[tuple[int, int, int | None, int | None, int | None]] = []
+        self.ended: list[tuple[int, bytes, bytes | None]] = []
 
 
 class SqliteStore:
@@ -94,12 +111,13 @@ class SqliteStore:
         """
         first = self._next
         try:
-            accepted, assigned, ended = self._lines(records)
+            lines = self._lines(records)
             with self._commit() as db:
-                db.executemany(_ACCEPT, accepted)
-                db.executemany(_ASSIGN, assigned)
-                db.executemany(_END, ended)
-                self._let_calls_go(db, ended)
+                db.executemany(_ACCEPT, lines.accepted)
+                db.executemany(_BEGIN, lines.begun)
+                db.executemany(_REQUEUE, lines.requeued)
+                db.executemany(_END, lines.ended)
+                self._let_calls_go(db, lines.ended)
                 self._sweep(db)
         except BaseException:
             for record in records:
@@ -107,7 +125,7 @@ class SqliteStore:
                     del self._numbers[record.task.task_id]
             self._next = first
             raise
-        self._large.update(number for number, _, body in accepted if len(body) > LOADED_BYTES_MAX)
+        self._large.update(number for number, _, body in lines.accepted if len(body) > LOADED_BYTES_MAX)
 
     def keep(self, payloads: Sequence[tuple[bytes, Payload]]) -> None:
         """Keep payloads by their digests; those that no kept task or function needs are dropped by the next `load`."""
@@ -153,12 +171,8 @@ class SqliteStore:
         finally:
             self._db.close()
 
-    def _lines(
-        self, records: Sequence[Record]
-    ) -> tuple[list[tuple[int, bytes, bytes]], list[tuple[int, int, str]], list[tuple[int, bytes, bytes | None]]]:
-        accepted: list[tuple[int, bytes, bytes]] = []
-        assigned: list[tuple[int, int, str]] = []
-        ended: list[tuple[int, bytes, bytes | None]] = []
+    def _lines(self, records: Sequence[Record]) -> _Lines:
+        lines = _Lines()
         numbers, rows = self._numbers, self._rows
         try:
             for record in records:
@@ -167,15 +181,19 @@ class SqliteStore:
                     if task_id in numbers:
                         raise AlreadyExistsError(f"task {task_id.hex()} is in the store already")
                     numbers[task_id] = self._next
-                    accepted.append((self._next, *rows.accepted(record)))
+                    lines.accepted.append((self._next, *rows.accepted(record)))
                     self._next += 1
-                elif isinstance(record, Assigned):
-                    assigned.append((numbers[record.task_id], record.attempt, record.worker_id))
+                elif isinstance(record, Begun):
+                    lines.begun.append((numbers[record.task_id], record.attempt, record.worker_id))
+                elif isinstance(record, Ended):
+                    lines.ended.append((numbers[record.task_id], *rows.ended(record)))
                 else:
-                    ended.append((numbers[record.task_id], *rows.ended(record)))
+                    left = record.budget
+                    budget = (None, None, None) if left is None else (left.error, left.lost, left.memory)
+                    lines.requeued.append((numbers[record.task_id], record.attempt, *budget))
         except KeyError as missing:
             raise NotFoundError(f"task {missing.args[0].hex()} is not in the store: it was not accepted") from None
-        return accepted, assigned, ended
+        return lines
 
     def _ends(self) -> dict[int, tuple[EndedRow, Payload | None]]:
         ends = {}
@@ -186,12 +204,13 @@ class SqliteStore:
         return ends
 
     def _tasks(self, ends: dict[int, tuple[EndedRow, Payload | None]]) -> Iterator[RecoveredTask]:
-        attempts = {
-            number: (attempt, worker)
-            for number, attempt, worker in self._db.execute(
-                "SELECT number, attempt, worker FROM assigned ORDER BY number, attempt"
-            )
-        }
+        attempts = {number: (attempt, worker) for number, attempt, worker in self._db.execute(_BEGUN)}
+        budgets: dict[int, Budget] = {}
+        for number, attempt, *left in self._db.execute(_REQUEUED):
+            if attempt >= attempts.get(number, (0, ""))[0]:
+                attempts[number] = (attempt, "")
+            if left[0] is not None:
+                budgets[number] = Budget(*left)
         rows = self._rows
         for number, head, body in self._db.execute(_TASKS):
             row = rows.read_accepted(head)
@@ -208,7 +227,7 @@ class SqliteStore:
                 raise Damage(f"task {row.task_id.hex()} has no payload")
             if row.body[0] > LOADED_BYTES_MAX:
                 self._large.add(number)
-            yield rows.waiting(row, call, attempt, worker)
+            yield rows.waiting(row, call, attempt, worker, budgets.get(number))
 
     def _drop_unused_payloads(self, tasks: Sequence[RecoveredTask], functions: Sequence[FunctionRow]) -> None:
         needed = {row.digest for row in functions}

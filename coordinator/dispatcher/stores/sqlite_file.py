@@ -11,18 +11,23 @@ from strata_zmq.errors import StorageError
 __all__ = ["TABLES", "connect"]
 
 APPLICATION_ID = 0x53545246
-FORMAT = 1
+FORMAT = 2
 
 TABLES = (
     "CREATE TABLE accepted (number INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB)",
-    """CREATE TABLE assigned (
+    """CREATE TABLE begun (
         number INTEGER NOT NULL, attempt INTEGER NOT NULL, worker TEXT NOT NULL, PRIMARY KEY (number, attempt)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE requeued (
+        number INTEGER NOT NULL, attempt INTEGER NOT NULL, error INTEGER, lost INTEGER, memory INTEGER,
+        PRIMARY KEY (number, attempt)
     ) WITHOUT ROWID""",
     "CREATE TABLE ended (number INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB)",
     "CREATE TABLE payload (digest BLOB PRIMARY KEY, head BLOB NOT NULL, body BLOB NOT NULL)",
     "CREATE TABLE function (id BLOB PRIMARY KEY, name TEXT NOT NULL, digest BLOB NOT NULL)",
 )
-"""`number` counts accepted tasks; a task's three kinds of rows share it. Nothing is ever rewritten but a large payload
+"""`number` counts accepted tasks; a task's kinds of rows share it. What is left of budgets is NULL
+where nothing was spent. Nothing is ever rewritten but a large payload
 of a task that has ended, which is let go."""
 
 _ROLE = Role("store", "dispatcher", "--store")

@@ -72,6 +72,7 @@ class Core:
         }
         self._from_workers: dict[type, Callable[[Worker, Any], None]] = {
             said.Finished: self._finish,
+            said.BeginAsked: self._ask,
             said.Started: self._start,
             said.Returned: self._return,
             said.Wanted: _want,
@@ -206,6 +207,9 @@ class Core:
 
     def _finish(self, worker: Worker, event: said.Finished) -> None:
         self._ends.finished(worker, event.outcomes)
+
+    def _ask(self, worker: Worker, event: said.BeginAsked) -> None:
+        self._ends.asked(worker, event.attempts)
 
     def _start(self, worker: Worker, event: said.Started) -> None:
         self._ends.started(worker, event.attempts)

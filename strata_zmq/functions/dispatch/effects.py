@@ -59,6 +59,8 @@ class Effects:
     verdicts: list[Verdicts | CancelVerdicts] = field(default_factory=list)
     assigned: dict[int, list[Task]] = field(default_factory=dict)
     """Session -> tasks to hand to that worker, in order; `task.attempt` is the attempt's number."""
+    may_begin: dict[int, list[Attempt]] = field(default_factory=dict)
+    """Session -> attempts that asked for it, and may be handed to a child from now on."""
     recalled: dict[int, int] = field(default_factory=dict)
     """Session -> how many of its newest unstarted tasks that worker is asked to give back."""
     stopped: dict[int, list[Attempt]] = field(default_factory=dict)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import inf
 
-from strata_zmq.domain.task import Cause, Outcome, OutcomeReport, State, Task, Trigger, move
+from strata_zmq.domain.task import Budget, Cause, Outcome, OutcomeReport, State, Task, Trigger, move
 from strata_zmq.functions.dispatch.deadlines import Deadlines, Due
 from strata_zmq.functions.dispatch.effects import CancelVerdicts
 from strata_zmq.functions.dispatch.events import Attempt, CancelAsked
 from strata_zmq.functions.dispatch.queue import Queue
+from strata_zmq.functions.dispatch.records import Begun, Requeued
 from strata_zmq.functions.dispatch.results import Results
 from strata_zmq.functions.dispatch.retries import Retries
 from strata_zmq.functions.dispatch.services import Services
@@ -60,6 +61,25 @@ class Ends:
 
     # ---- what workers say --------------------------------------------------------------------------------------------
 
+    def asked(self, worker: Worker, attempts: Sequence[Attempt]) -> None:
+        """Let attempts begin that are still the worker's, once that is written down; of others there is no answer."""
+        held = worker.held
+        granted: list[Attempt] = []
+        for attempt in attempts:
+            task = held.get(attempt[0])
+            if task is None or task.attempt != attempt[1] or attempt[0] in self._cancelling:
+                continue
+            if task.asks:
+                self.begin(task, worker)
+            granted.append(attempt)
+        if granted:
+            self._world.effects.may_begin.setdefault(worker.session, []).extend(granted)
+
+    def begin(self, task: Task, worker: Worker) -> None:
+        """Write down that a task's present attempt, which asks, may begin where it is."""
+        task.asks = False
+        self._world.effects.records.append(Begun(task.task_id, task.attempt, worker.worker_id))
+
     def started(self, worker: Worker, attempts: Sequence[Attempt]) -> None:
         """Note that attempts are in the hands of a child."""
         world = self._world
@@ -72,6 +92,8 @@ class Ends:
             task.state = "RUNNING"
             task.started_at = now
             count += 1
+            if task.asks:
+                self.begin(task, worker)
             if task.limits.attempt_s > 0:
                 self._deadlines.add(now + task.limits.attempt_s + BACKSTOP_S, "attempt", task)
         worker.started += count
@@ -144,7 +166,10 @@ class Ends:
             back.append(task)
         if back and not asked:
             # Given to it again at once, they would be back at once.
-            worker.rests_until = self._world.now + REST_S
+            if worker.started >= worker.slots:
+                worker.stalled = True
+            else:
+                worker.rests_until = self._world.now + REST_S
         self.requeue(back)
 
     def lose(self, worker: Worker, reason: str) -> None:
@@ -239,6 +264,7 @@ class Ends:
                 self._world.running -= 1
             self._unhand(task)
             if self._may_wait(task):
+                self._note_requeued(task, begun=not task.asks)
                 front.append(task)
         self._queue.front(front)
 
@@ -292,10 +318,19 @@ class Ends:
         elif (not outcome.started and outcome.cause in _FREE) or self._retries.spend(task, outcome.kind, outcome.cause):
             self._unhand(task)
             if self._may_wait(task):
+                self._note_requeued(task, begun=outcome.started or not task.asks)
                 self._queue.back(task)
         else:
             self._finish(task, outcome, "FAILED")
             done.append(task)
+
+    def _note_requeued(self, task: Task, *, begun: bool) -> None:
+        """Write down that an attempt is over of which it is written that it may begin, or that has cost something."""
+        task.asks = False
+        if begun and task.limits.durability == "commit":
+            budget = task.budget
+            left = None if budget is None else Budget(budget.error, budget.lost, budget.memory)
+            self._world.effects.records.append(Requeued(task.task_id, task.attempt, left))
 
     def _unhand(self, task: Task) -> None:
         task.state = move(task.state, "requeue", story(task))

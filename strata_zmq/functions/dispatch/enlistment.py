@@ -24,7 +24,7 @@ class Enlistment:
         self._ends = ends
         self._deadlines = deadlines
         self._awaited: dict[str, dict[bytes, Task]] = {}
-        """Worker -> recovered tasks that it may still have."""
+        """Worker -> recovered tasks that it may have begun with."""
         self._patience_until = inf
 
     def enlist(self, event: WorkerEnlisted) -> None:
@@ -45,6 +45,8 @@ class Enlistment:
             del source[task_id]
             self._ends.limbo.pop(task_id, None)
             self._tell_phase(task, phase)
+            if task.asks and phase != "waiting":
+                self._ends.begin(task, worker)
             worker.take(task)
         self._ends.stop_again(worker)
         back = [task for task in awaited.values() if task.state not in FINAL]
@@ -79,7 +81,7 @@ class Enlistment:
                         self._ends.lost(task, worker_id, "it has not come back since the dispatcher was restarted")
 
     def await_worker(self, row: RecoveredTask) -> None:
-        """Wait for the worker that a recovered task had been assigned to."""
+        """Wait for the worker that may have begun with a recovered task."""
         task = row.task
         self._ends.limbo[task.task_id] = task
         self._awaited.setdefault(row.worker_id, {})[task.task_id] = task

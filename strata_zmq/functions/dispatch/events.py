@@ -14,6 +14,7 @@ from strata_zmq.domain.task import Outcome, Task
 __all__ = [
     "Attached",
     "Attempt",
+    "BeginAsked",
     "CancelAsked",
     "Detached",
     "Event",
@@ -129,6 +130,14 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginAsked:
+    """These attempts, whose tasks ask (`Task.asks`), are next for a child. What may begin is told in `may_begin`."""
+
+    session: int
+    attempts: Sequence[Attempt]
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """These attempts are in the hands of a child, in this order."""
 
@@ -177,6 +186,7 @@ Event = (
     | WorkerEnlisted
     | WorkerAlive
     | Wanted
+    | BeginAsked
     | Started
     | Finished
     | Returned

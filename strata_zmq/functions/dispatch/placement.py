@@ -7,7 +7,7 @@ from math import inf
 from strata_zmq.domain.task import Task
 from strata_zmq.functions.dispatch.ends import Ends
 from strata_zmq.functions.dispatch.queue import Lane, Queue
-from strata_zmq.functions.dispatch.records import Assigned
+from strata_zmq.functions.dispatch.records import Begun
 from strata_zmq.functions.dispatch.services import Services
 from strata_zmq.functions.dispatch.workers import Worker, Workers
 from strata_zmq.functions.dispatch.world import World
@@ -165,7 +165,10 @@ class Placement:
             nbytes += task.nbytes
             count += 1
             if task.limits.durability == "commit":
-                records.append(Assigned(task.task_id, task.attempt, worker.worker_id))
+                # What waits at a worker behind others asks before it begins: until then nothing has to be known of it.
+                task.asks = ahead
+                if not ahead:
+                    records.append(Begun(task.task_id, task.attempt, worker.worker_id))
         if batch:
             if count == len(batch):
                 worker.moved_at = world.now

@@ -1,7 +1,9 @@
 """What a dispatcher writes down about tasks of durability "commit", and what it gets back after a restart.
 
-Three appended records a task: it was accepted, an attempt was assigned, it ended. They carry the core's own objects;
-how they lie on disk is the store's business. Times are seconds since the epoch, put in by the shell's offset.
+Appended records: the task was accepted, an attempt may begin, that attempt is over and the task waits again, the task
+ended. An attempt of which nothing is written has not begun, wherever it was when the dispatcher died. Records carry the
+core's own objects; how they lie on disk is the store's business. Times are seconds since the epoch, put in by the
+shell's offset.
 """
 
 from __future__ import annotations
@@ -10,9 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from strata_zmq.domain.task import Outcome, Payload, State, Task
+from strata_zmq.domain.task import Budget, Outcome, Payload, State, Task
 
-__all__ = ["Accepted", "Assigned", "Ended", "FunctionRow", "Record", "RecordStore", "Recovered", "RecoveredTask"]
+__all__ = [
+    "Accepted",
+    "Begun",
+    "Ended",
+    "FunctionRow",
+    "Record",
+    "RecordStore",
+    "Recovered",
+    "RecoveredTask",
+    "Requeued",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +36,21 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Assigned:
-    """Attempt number `attempt` was given to `worker_id`."""
+class Begun:
+    """Attempt number `attempt` may begin at `worker_id` from now on: nobody else may have it, unless it is over."""
 
     task_id: bytes
     attempt: int
     worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """Attempt number `attempt` is over without an end: the task waits again, with this `budget` (None: untouched)."""
+
+    task_id: bytes
+    attempt: int
+    budget: Budget | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +63,15 @@ class Ended:
     at: float
 
 
-Record = Accepted | Assigned | Ended
+Record = Accepted | Begun | Requeued | Ended
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveredTask:
-    """A task as the records tell it. `attempt` 0: never assigned. `state` is QUEUED for any that has not ended.
+    """A task as the records tell it; `state` is QUEUED for any that has not ended.
+
+    `attempt` is the last one that is written down (0: none), and `worker_id` may have begun with it; "": nobody has, or
+    that attempt is over, and the task waits with what is left of `task.budget`.
 
     `task.outcome` holds the outcome of an ended one, its body perhaps still in the store (`RecordStore.result`).
     """

@@ -24,16 +24,16 @@ def recover(
     enlistment: Enlistment,
     acceptance: Acceptance,
 ) -> None:
-    """Take the tasks of an earlier life: ended ones are kept, unassigned ones wait, assigned ones await their worker.
+    """Take the tasks of an earlier life: ended ones are kept, those that may have begun somewhere await their worker.
 
-    Budgets begin anew: the records tell of attempts, not of what they came to.
+    All others wait. What a worker of that life holds of them has not begun, and will not: it asks first.
     """
     offset = world.config.wall_offset_s
     for row in recovered.tasks:
         task = row.task
         world.tasks[task.task_id] = task
         task.attempt = row.attempt
-        task.worker, task.started_at, task.budget = 0, 0.0, None
+        task.worker, task.started_at, task.asks = 0, 0.0, False
         task.submitted_at = row.submitted_at - offset
         acceptance.restore_key(task)
         if task.state in FINAL:
@@ -48,9 +48,9 @@ def recover(
         world.queued_bytes += task.nbytes
         if task.limits.total_s > 0:
             deadlines.add(task.submitted_at + task.limits.total_s, "total", task)
-        if row.attempt == 0:
-            if task.limits.queue_s > 0:
-                deadlines.add(task.submitted_at + task.limits.queue_s, "queue", task)
-            queue.back(task)
-        else:
+        if row.worker_id:
             enlistment.await_worker(row)
+            continue
+        if task.limits.queue_s > 0:
+            deadlines.add(task.submitted_at + task.limits.queue_s, "queue", task)
+        queue.back(task)

@@ -45,6 +45,10 @@ class PoolTurn:
     outcomes: list[Outcome] = field(default_factory=list)
     started: list[Attempt] = field(default_factory=list)
     """Handed to a child in this turn, in order; `ChildPool.turn` tells them to `before` before the bytes leave."""
+    asking: list[Attempt] = field(default_factory=list)
+    """Of calls that ask: those that could be handed to a child now, or in a moment, if `ChildPool.grant` is called."""
+    returned: list[Attempt] = field(default_factory=list)
+    """Given back: they were granted, and all children are in calls that take longer than expected."""
     lacking: list[bytes] = field(default_factory=list)
     """Digests that waiting calls need and `keep` has not brought."""
     broken: str = ""

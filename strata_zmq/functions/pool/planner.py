@@ -35,15 +35,18 @@ class PoolCall:
     `child` is who has it as its call number `n` (None: it waits). `told`: its start has been announced. `gone`: it has
     left its queue out of order. `parked`: the digest that it waits for. `stop_cause`: why it is to be ended. `strikes`
     counts children that died with it at hand and nobody to blame. `deprived`: its child cannot load it, because a value
-    that it needs was taken back. `segment` is shared memory that the pool made for its body.
+    that it needs was taken back. `segment` is shared memory that the pool made for its body. `asks`: it may not begin
+    before the owner says so; `granted`: the owner has said so.
     """
 
     __slots__ = (
+        "asks",
         "body",
         "child",
         "deprived",
         "function",
         "gone",
+        "granted",
         "key",
         "limits",
         "loading_since",
@@ -64,6 +67,8 @@ class PoolCall:
         self.refs = task.refs
         self.body = task.body
         self.limits: TaskLimits = task.limits
+        self.asks = task.asks
+        self.granted = False
         self.need = self.limits.labels.get("gpu", 0) if self.limits.labels else 0
         self.solo = not isinstance(task.body, bytes) or len(task.body) > _GROUPED_BYTES_MAX
         self.child: Child | None = None

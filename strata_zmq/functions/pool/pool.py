@@ -1,8 +1,8 @@
 """A pool of child processes that run calls, as seen by the one thread that owns it; it never loads what it carries.
 
 Calls go in with `offer`, and everything else happens in `turn`: answers are taken, deaths judged, limits enforced,
-calls handed out. No call blocks but `close`. A death costs the call that the child was in; what was behind it runs
-elsewhere.
+calls handed out; those that ask (`Runnable.asks`) only after `grant`. No call blocks but `close`. A death costs the
+call that the child was in; what was behind it runs elsewhere.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from strata_zmq.functions.pool.assigning import assign
 from strata_zmq.functions.pool.backlog import Backlog
 from strata_zmq.functions.pool.blackbox import IDLE
 from strata_zmq.functions.pool.child_handle import Child
+from strata_zmq.functions.pool.gate import ahead
 from strata_zmq.functions.pool.options import Attempt, PoolOptions, PoolTurn
 from strata_zmq.functions.pool.planner import PoolCall
 from strata_zmq.functions.pool.roster import Roster, context_of
@@ -128,14 +129,20 @@ class ChildPool:
             turn.broken = self._broken
             for call in self._backlog.take_newest(self._backlog.waiting):
                 self._backlog.end(call, "initializer", self._broken)
+        if self._backlog.gate.count or self._backlog.gate.granted:
+            self._mind_gate(now, turn)
         if self._backlog.parking.count:
             turn.lacking = self._backlog.parking.lacking(now)
         turn.outcomes = self._backlog.take_outcomes()
         return turn
 
+    def grant(self, attempts: Iterable[Attempt]) -> None:
+        """Let attempts begin that a turn has named in `asking`; the next turn hands them out. Others are nothing."""
+        self._backlog.grant(attempts)
+
     def withdraw(self, count: int) -> list[Attempt]:
         """Give up to `count` of the newest unstarted attempts back, those that lie unread at children included."""
-        if self._planner.waiting < count:
+        if self._planner.waiting + self._backlog.gate.count < count:
             for child in self._roster.children:
                 self._backlog.put_back(child.steal())
         calls = self._backlog.take_newest(count)
@@ -198,7 +205,10 @@ class ChildPool:
         if self._dying or self._roster.leaving:
             times += [child.ended_at + _EXIT_CODE_S for child in self._dying]
             times += [child.retired_at + _LEAVE_S for child in self._roster.leaving]
-        for when in (self._warden.next_wakeup(), self._backlog.parking.next_wakeup()):
+        if self._backlog.gate.granted and (late_at := self._late_at()) is not None:
+            times.append(late_at)
+        backlog = self._backlog
+        for when in (self._warden.next_wakeup(), backlog.parking.next_wakeup(), backlog.gate.next_wakeup()):
             if when is not None:
                 times.append(when)
         return min(times) if times else None
@@ -361,6 +371,29 @@ class ChildPool:
                 child.stuck, child.since = True, now
                 self._backlog.put_back(child.steal())
 
+    def _late_at(self) -> float | None:
+        """Return when all children will be in calls that take longer than expected; None while one is free."""
+        if not all(child.ready and child.calls for child in self._roster.children):
+            return None
+        return max((child.since + self._patience(child) for child in self._roster.children), default=None)
+
+    def _mind_gate(self, now: float, turn: PoolTurn) -> None:
+        """Ask for what could begin in a moment; give back what was granted, and will not."""
+        gate = self._backlog.gate
+        late_at = self._late_at()
+        if late_at is not None and now >= late_at:
+            turn.returned = self._backlog.give_back()
+        head = gate.next()
+        most = 0
+        if head is not None:
+            children, service = self._roster.children, self._planner.service
+            busy = [
+                child for child in children if child.ready and child.calls and now < child.since + self._patience(child)
+            ]
+            present = [service(child.calls[0].function) for child in busy]
+            most = ahead(len(self._roster.idle()), present, service(head.function))
+        turn.asking = gate.ask(most, now)
+
     def _fill(self, now: float) -> None:
         """Start children in place of those that died, where there are to be all at once."""
         if self._started and not self._broken:
@@ -405,6 +438,10 @@ class ChildPool:
             for call in calls:
                 self._backlog.end(call, "unloadable_call", f"its payload cannot be handed to a child: {error}")
             return
+        granted = self._backlog.gate.granted
+        if granted:
+            for call in calls:
+                granted.pop(call, None)
         self._warden.handed(child, calls, now)
         if child.blocked:
             self._roster.listen(child)

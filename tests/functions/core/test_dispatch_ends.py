@@ -6,12 +6,12 @@ import pytest
 from dispatchkit import Driver, call, named
 from dispatchkit.driver import outcome
 
-from strata_zmq.domain.task import Cause, State, Task, TaskLimits
+from strata_zmq.domain.task import Budget, Cause, State, Task, TaskLimits
 from strata_zmq.functions.dispatch.core import CoreConfig
 from strata_zmq.functions.dispatch.effects import CancelVerdicts
 from strata_zmq.functions.dispatch.ends import BACKSTOP_S
 from strata_zmq.functions.dispatch.events import Detached, Finished
-from strata_zmq.functions.dispatch.records import Assigned, Ended
+from strata_zmq.functions.dispatch.records import Begun, Ended, Requeued
 from strata_zmq.functions.failures import failure_of
 
 RETRIES = TaskLimits(retries_error=1, retries_lost=1, retries_memory=1)
@@ -276,14 +276,14 @@ def test_a_client_that_comes_back_finds_its_tasks_where_it_has_not_given_them_up
     assert driver.attach("ada").results == {"ada": [task]}
 
 
-def test_assignments_and_ends_of_durable_tasks_are_written_down() -> None:
+def test_what_may_begin_what_waits_again_and_what_ends_is_written_down() -> None:
     driver = Driver(CoreConfig(wall_offset_s=1000.0))
     session = driver.enlist("west")
     task = call(1, TaskLimits(durability="commit", retries_error=1))
     driver.submit(task)
-    assert driver.effects.records[1:] == [Assigned(named(1), 1, "west")]
+    assert driver.effects.records[1:] == [Begun(named(1), 1, "west")]
     driver.fail(session, task)
-    assert driver.effects.records == [Assigned(named(1), 2, "west")]
+    assert driver.effects.records == [Requeued(named(1), 1, Budget(0, 0, 0)), Begun(named(1), 2, "west")]
     driver.finish(session, task)
     assert task.outcome is not None
     assert driver.effects.records == [Ended(named(1), "COMPLETED", task.outcome, 1100.0)]

@@ -131,6 +131,10 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.step(said.Wanted(self.sessions - back, count))
 
     @rule(back=st.integers(0, 2), which=st.lists(SOME, max_size=4))
+    def ask(self, back: int, which: list[int]) -> None:
+        self.step(said.BeginAsked(self.sessions - back, [self.attempt(number) for number in which]))
+
+    @rule(back=st.integers(0, 2), which=st.lists(SOME, max_size=4))
     def start(self, back: int, which: list[int]) -> None:
         self.step(said.Started(self.sessions - back, [self.attempt(number) for number in which]))
 

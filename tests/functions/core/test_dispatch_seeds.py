@@ -42,6 +42,7 @@ EVENTS = (
     "stopped",
     "stops",
     "submitted again",
+    "thought better of",
     "worker_lost",
 )
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recordkit.places import Place
-from recordkit.tasks import FUNCTION, accepted, assigned, ended, named, shown
+from recordkit.tasks import FUNCTION, accepted, begun, ended, named, requeued, shown
 
-from strata_zmq.domain.task import Outcome, OutcomeReport, Payload, TaskLimits
+from strata_zmq.domain.task import Budget, Outcome, OutcomeReport, Payload, TaskLimits
 from strata_zmq.errors import AlreadyExistsError, NotFoundError
 from strata_zmq.functions.calls import payload_bytes
 from strata_zmq.functions.dispatch.records import Ended, FunctionRow, Recovered
@@ -62,18 +62,28 @@ def test_what_a_later_life_accepts_comes_after_what_an_earlier_one_did(place: Pl
 
 def test_the_last_attempt_and_its_worker_are_known(place: Place) -> None:
     store, _ = place.open()
-    store.append([accepted(1), accepted(2), assigned(1, 1, "w1")])
-    store.append([assigned(1, 2, "w2"), assigned(1, 10, "w3")])
+    store.append([accepted(1), accepted(2), begun(1, 1, "w1")])
+    store.append([begun(1, 2, "w2"), begun(1, 10, "w3")])
     first, second = place.open()[1].tasks
     assert (first.attempt, first.worker_id, first.task.state) == (10, "w3", "QUEUED")
     assert (second.attempt, second.worker_id) == (0, "")
+
+
+def test_an_attempt_that_is_over_has_no_worker_and_what_is_left_of_the_budget_is_known(place: Place) -> None:
+    store, _ = place.open()
+    store.append([accepted(number) for number in (1, 2, 3)])
+    store.append([begun(number, 1) for number in (1, 2, 3)])
+    store.append([requeued(1, 1), requeued(2, 1, Budget(3, 1, 0)), requeued(3, 1, Budget(9, 9, 9)), begun(3, 2, "w2")])
+    store.append([requeued(3, 2, Budget(8, 9, 9)), begun(3, 3, "w3")])
+    told = [(each.attempt, each.worker_id, each.task.budget) for each in place.open()[1].tasks]
+    assert told == [(1, "", None), (1, "", Budget(3, 1, 0)), (3, "w3", Budget(8, 9, 9))]
 
 
 @pytest.mark.parametrize("body", [b"", b"result", PARTS, LARGE, (LARGE, LARGE)], ids=["0", "b", "parts", "256K", "2x"])
 def test_a_result_can_be_read_before_and_after_a_crash(place: Place, body: Payload) -> None:
     wanted = plain(body)
     store, _ = place.open()
-    store.append([accepted(1), assigned(1), ended(1, body)])
+    store.append([accepted(1), begun(1), ended(1, body)])
     assert store.result(named(1)) == wanted
     store, found = place.open()
     assert store.result(named(1)) == wanted
@@ -98,7 +108,7 @@ def test_a_failure_comes_back_with_all_that_was_said_of_it(place: Place) -> None
 
 def test_there_is_no_result_of_a_task_that_is_unknown_or_runs(place: Place) -> None:
     store, _ = place.open()
-    store.append([accepted(1), assigned(1)])
+    store.append([accepted(1), begun(1)])
     assert store.result(named(1)) is None
     assert store.result(named(2)) is None
 
@@ -128,7 +138,7 @@ def test_a_batch_is_kept_whole_or_not_at_all(place: Place) -> None:
     for refused, error in (
         ([accepted(2), accepted(1)], AlreadyExistsError),
         ([accepted(2), accepted(2)], AlreadyExistsError),
-        ([accepted(2), assigned(3)], NotFoundError),
+        ([accepted(2), begun(3)], NotFoundError),
         ([accepted(2), ended(3)], NotFoundError),
     ):
         with pytest.raises(error):
@@ -179,9 +189,9 @@ def test_a_value_is_kept_for_as_long_as_a_task_that_has_not_ended_refers_to_it(p
     assert store.payload(FUNCTION) is None
 
 
-# What may come next of a task: it is accepted, assigned again, ended, forgotten; or the dispatcher dies.
+# What may come next of a task: it is accepted, begun, waits again, ended, forgotten; or the dispatcher dies.
 HISTORY = st.lists(
-    st.tuples(st.sampled_from(["accept", "assign", "end", "forget", "crash"]), st.integers(0, 5)), max_size=40
+    st.tuples(st.sampled_from(["accept", "begin", "requeue", "end", "forget", "crash"]), st.integers(0, 5)), max_size=40
 )
 
 
@@ -191,21 +201,27 @@ def test_after_any_history_a_store_tells_what_a_plain_dict_remembers(fresh_place
     place: Place = fresh_place()
     store, _ = place.open()
     known: dict[int, tuple[int, str]] = {}
+    there: dict[int, str] = {}
     for step, (what, number) in enumerate(history):
         if what == "accept" and number not in known:
             store.append([accepted(number)])
             known[number] = (0, "QUEUED")
-        elif what == "assign" and known.get(number, (0, ""))[1] == "QUEUED":
-            store.append([assigned(number, step + 1)])
-            known[number] = (step + 1, "QUEUED")
+        elif what == "begin" and known.get(number, (0, ""))[1] == "QUEUED":
+            store.append([begun(number, step + 1, f"w{step}")])
+            known[number], there[number] = (step + 1, "QUEUED"), f"w{step}"
+        elif what == "requeue" and there.get(number):
+            store.append([requeued(number, known[number][0])])
+            there[number] = ""
         elif what == "end" and known.get(number, (0, ""))[1] == "QUEUED":
             store.append([ended(number, attempt=known[number][0])])
             known[number] = (known[number][0], "COMPLETED")
+            there.pop(number, None)
         elif what == "forget" and number in known:
             # On the disk with the next commit.
             store.forget([named(number)])
             store.append([accepted(100 + step)])
             del known[number]
+            there.pop(number, None)
             known[100 + step] = (0, "QUEUED")
         elif what == "crash":
             store, _ = place.open()
@@ -213,3 +229,7 @@ def test_after_any_history_a_store_tells_what_a_plain_dict_remembers(fresh_place
     place.end()
     told = {int.from_bytes(each.task.task_id, "big"): (each.attempt, each.task.state) for each in found.tasks}
     assert list(told.items()) == list(known.items())
+    where = {int.from_bytes(each.task.task_id, "big"): each.worker_id for each in found.tasks if not each.ended_at}
+    assert {number: worker for number, worker in where.items() if worker} == {
+        number: worker for number, worker in there.items() if worker
+    }

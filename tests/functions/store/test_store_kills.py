@@ -17,7 +17,7 @@ KITS = str(Path(__file__).parents[2] / "kits")
 APPENDER = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from recordkit.tasks import accepted, assigned, ended, named
+from recordkit.tasks import accepted, begun, ended, named
 from strata_zmq.coordinator.dispatcher.stores import open_store
 
 store = open_store(sys.argv[2])
@@ -26,7 +26,7 @@ first = len(store.load().tasks)
 print("ready", first, flush=True)
 while True:
     some = range(first, first + size)
-    store.append([record(number) for number in some for record in (accepted, assigned, ended)])
+    store.append([record(number) for number in some for record in (accepted, begun, ended)])
     first += size
     print(first, flush=True)
 """

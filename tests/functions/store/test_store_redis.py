@@ -17,7 +17,7 @@ import pytest
 import redis
 from recordkit.places import Place
 from recordkit.redis_server import NO_REDIS, RedisServer
-from recordkit.tasks import accepted, assigned, ended, named
+from recordkit.tasks import accepted, begun, ended, named
 
 from strata_zmq.coordinator.dispatcher.stores import open_store
 from strata_zmq.coordinator.dispatcher.stores.redis import RedisStore
@@ -50,7 +50,7 @@ def test_the_hashes_are_the_published_ones(database: str) -> None:
     store, _ = place.open()
     store.keep([(b"d" * 16, b"packed")])
     store.put_function(FunctionRow(b"i" * 16, "double", b"d" * 16))
-    store.append([accepted(2, b"call"), accepted(1), assigned(2), ended(2, b"done")])
+    store.append([accepted(2, b"call"), accepted(1), begun(2), ended(2, b"done")])
     place.end()
     with asked(database) as client:
         function = client.hgetall(f"function:{uuid.UUID(bytes=b'i' * 16)}")
@@ -66,7 +66,7 @@ def test_the_page_names_every_key_there_is_and_its_type(database: str) -> None:
     store, _ = place.open()
     store.keep([(b"d" * 16, b"packed")])
     store.put_function(FunctionRow(b"i" * 16, "double", b"d" * 16))
-    store.append([accepted(1), assigned(1), ended(1)])
+    store.append([accepted(1), begun(1), ended(1)])
     place.end()
     page = (Path(__file__).parents[3] / "docs" / "functions_durability.md").read_text()
     told = re.findall(r"^\| `([a-z]+)(?::\{\w+\})?` \| ([a-z ]+) \|", page, re.MULTILINE)
@@ -84,7 +84,7 @@ def test_a_server_that_is_killed_and_started_again_costs_nothing(redis_server: R
     place = Place(url)
     store, _ = place.open()
     for number in range(5):
-        store.append([accepted(number), assigned(number)])
+        store.append([accepted(number), begun(number)])
         redis_server.restart()
         store.append([ended(number, b"done")])
         assert store.result(named(number)) == b"done"

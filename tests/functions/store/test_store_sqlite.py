@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from recordkit.places import Place
-from recordkit.tasks import COMMIT, accepted, assigned, ended, named
+from recordkit.tasks import COMMIT, accepted, begun, ended, named
 
 from strata_zmq.coordinator.dispatcher.stores import open_store
 from strata_zmq.coordinator.dispatcher.stores.sqlite import SqliteStore
@@ -51,7 +51,7 @@ def test_a_file_of_another_format_is_left_alone(place: Place, path: Path) -> Non
     place.open()
     place.end()
     query(path, "PRAGMA user_version = 9")
-    with pytest.raises(StorageError, match="has format 9, this release reads 1: start the release that wrote it"):
+    with pytest.raises(StorageError, match="has format 9, this release reads 2: start the release that wrote it"):
         place.open()
 
 
@@ -141,12 +141,12 @@ def test_what_is_forgotten_makes_room_for_what_comes(place: Place, path: Path) -
     for start in range(0, 20_000, 1000):
         some = range(start, start + 1000)
         store.append([accepted(number) for number in some])
-        store.append([assigned(number) for number in some])
+        store.append([begun(number) for number in some])
         store.append([ended(number) for number in some])
         store.forget([named(number) for number in some])
     store.close()
     assert path.stat().st_size <= 512 * 1024  # all of them would take ten times that
-    assert query(path, "SELECT (SELECT COUNT(*) FROM accepted) + (SELECT COUNT(*) FROM assigned)") == [(0,)]
+    assert query(path, "SELECT (SELECT COUNT(*) FROM accepted) + (SELECT COUNT(*) FROM begun)") == [(0,)]
 
 
 def test_a_hundred_thousand_queued_tasks_are_there_again_and_share_their_limits(fresh_place: Callable) -> None:

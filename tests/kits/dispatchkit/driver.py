@@ -84,6 +84,10 @@ class Driver:
     def want(self, session: int, count: int) -> Effects:
         return self.say(said.Wanted(session, count))
 
+    def ask(self, session: int, *tasks: Task) -> Effects:
+        """The worker asks whether tasks may begin."""
+        return self.say(said.BeginAsked(session, [(task.task_id, task.attempt) for task in tasks]))
+
     def start(self, session: int, *tasks: Task) -> Effects:
         return self.say(said.Started(session, [(task.task_id, task.attempt) for task in tasks]))
 

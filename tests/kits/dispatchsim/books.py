@@ -52,10 +52,15 @@ class Books:
         self.begun: set[Attempt] = set()
         """Attempts that a worker has told to have started, while it had them."""
         self.starts: Counter[bytes] = Counter()
+        self.had: set[Attempt] = set()
+        """What workers had when this step began."""
         self.recovered: set[bytes] = set()
+        """Tasks that may have begun in an earlier life."""
         self.current: set[int] = set()
         """Outcomes of this step whose sender had the attempt, and whose attempt was its task's."""
         self._times: dict[bytes, ServiceTime] = {}
+        self._ghosts: set[Attempt] = set()
+        """What workers have and is no longer theirs, when a step ends: nothing is measured by it."""
         self._kept: list[object] = []
 
     def credit(self, slots: int, function: bytes) -> int:
@@ -66,6 +71,7 @@ class Books:
         """Take a step's events, in their order."""
         self.current = set()
         self._kept = []
+        self.had = self.have()
         for event in events:
             if isinstance(event, said.WorkerEnlisted):
                 self._enlist(event, core, counts)
@@ -76,10 +82,20 @@ class Books:
                 if post is not None:
                     self._hear(post, event, counts)
 
+    def have(self) -> set[Attempt]:
+        """Return the attempts that workers have."""
+        return {attempt for post in self.posts.values() for attempt in post.attempts}
+
     def close(self, effects: Effects) -> None:
         """Take the rest of a step: who is gone."""
         for session, _ in effects.lost:
             self.posts.pop(session, None)
+        self._ghosts = {
+            attempt
+            for session, post in self.posts.items()
+            for attempt, task in post.attempts.items()
+            if task.attempt != attempt[1] or task.worker != session
+        }
 
     def _hear(self, post: Post, event: said.Event, counts: Counter[str]) -> None:
         if isinstance(event, said.Wanted):
@@ -108,7 +124,8 @@ class Books:
             post.drop(attempt)
             self.current.add(id(outcome))
             self._kept.append(outcome)
-            if outcome.service_s > 0 and outcome.kind != "failure":
+            mine = task.outcome is outcome or (outcome.kind == "error" and task.outcome is None)
+            if outcome.service_s > 0 and outcome.kind != "failure" and mine and attempt not in self._ghosts:
                 times.setdefault(task.function, []).append(outcome.service_s)
         for function, seconds in times.items():
             self._times.setdefault(function, ServiceTime()).add_all(seconds)

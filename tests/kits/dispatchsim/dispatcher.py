@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from strata_zmq.domain.task import FINAL, Outcome, Task
+from strata_zmq.domain.task import FINAL, Budget, Outcome, Task
 from strata_zmq.functions.dispatch import events as said
 from strata_zmq.functions.dispatch.core import Core
 from strata_zmq.functions.dispatch.effects import Effects
-from strata_zmq.functions.dispatch.records import Accepted, Assigned, Ended, Record, Recovered, RecoveredTask
+from strata_zmq.functions.dispatch.records import Accepted, Begun, Ended, Record, Recovered, RecoveredTask
 
 from .client import Client, task_of
 from .worker import Given, Turn, Worker
@@ -28,7 +28,9 @@ class Store:
 
     def __init__(self) -> None:
         self.accepted: dict[bytes, tuple[Task, float]] = {}
-        self.assigned: dict[bytes, tuple[int, str]] = {}
+        self.begun: dict[bytes, tuple[int, str]] = {}
+        """Task -> the last attempt that is written down, and its worker; "": that attempt is over."""
+        self.budgets: dict[bytes, Budget] = {}
         self.ended: dict[bytes, Ended] = {}
 
     def append(self, records: list[Record]) -> None:
@@ -39,15 +41,20 @@ class Store:
                 made = Task(task.task_id, task.client, task.function, body, task.nbytes, task.limits, (), task.key)
                 made.key_digest = task.key_digest
                 self.accepted[task.task_id] = (made, record.at)
-            elif isinstance(record, Assigned):
-                self.assigned[record.task_id] = (record.attempt, record.worker_id)
-            else:
+            elif isinstance(record, Begun):
+                self.begun[record.task_id] = (record.attempt, record.worker_id)
+            elif isinstance(record, Ended):
                 self.ended[record.task_id] = Ended(record.task_id, record.state, copy(record.outcome), record.at)
+            else:
+                self.begun[record.task_id] = (record.attempt, "")
+                if record.budget is not None:
+                    self.budgets[record.task_id] = copy(record.budget)
 
     def forget(self, task_ids: list[bytes]) -> None:
         for task_id in task_ids:
             self.accepted.pop(task_id, None)
-            self.assigned.pop(task_id, None)
+            self.begun.pop(task_id, None)
+            self.budgets.pop(task_id, None)
             self.ended.pop(task_id, None)
 
     def load(self) -> Recovered:
@@ -57,7 +64,8 @@ class Store:
         for task_id, (kept, at) in self.accepted.items():
             task = Task(task_id, kept.client, kept.function, kept.body, kept.nbytes, kept.limits, (), kept.key)
             task.key_digest = kept.key_digest
-            attempt, worker_id = self.assigned.get(task_id, (0, ""))
+            task.budget = copy(self.budgets.get(task_id))
+            attempt, worker_id = self.begun.get(task_id, (0, ""))
             end = self.ended.get(task_id)
             if end is not None:
                 task.state, task.outcome = end.state, copy(end.outcome)
@@ -135,12 +143,12 @@ class Dispatcher:
         if doom < self.sim.crash_rate:
             # Before the records are written, between that and the first word, or in the middle of them.
             if doom > self.sim.crash_rate / 3:
-                self.store.append(effects.records)
+                self._persist(effects)
             if doom > self.sim.crash_rate / 3 * 2:
                 self._send(effects, replies[: len(replies) // 2], half=True)
             self.crash()
             return
-        self.store.append(effects.records)
+        self._persist(effects)
         self.store.forget([task.task_id for task in effects.forgotten])
         self._send(effects, replies)
         if self._inbox:
@@ -149,6 +157,10 @@ class Dispatcher:
         if at is not None and at != self._planned:
             self._planned = at
             self.sim.time.after(max(0.0, at - now), self._wake, self.incarnation, at)
+
+    def _persist(self, effects: Effects) -> None:
+        self.store.append(effects.records)
+        self.sim.watch.persisted(effects.records)
 
     def _of_worker(
         self,
@@ -184,6 +196,8 @@ class Dispatcher:
 
     def _of_turn(self, session: int, turn: Turn, events: list[said.Event], replies: list[tuple[Any, ...]]) -> None:
         worker, connection = self._workers[session]
+        if turn.asks:
+            events.append(said.BeginAsked(session, turn.asks))
         if turn.started:
             events.append(said.Started(session, turn.started))
         if turn.outcomes:
@@ -236,8 +250,10 @@ class Dispatcher:
             self._tell_client(verdict.client, "answered", self.incarnation, verdict)
         for session, tasks in effects.assigned.items():
             self._sent[session] = self._sent.get(session, 0) + 1
-            given = [Given(task.task_id, task.attempt, task.function, task.limits) for task in tasks]
+            given = [Given(task.task_id, task.attempt, task.function, task.limits, task.asks) for task in tasks]
             self._tell(session, "assign", self._sent[session], given)
+        for session, attempts in effects.may_begin.items():
+            self._tell(session, "begin", list(attempts))
         for session, count in effects.recalled.items():
             self._tell(session, "recall", count)
         for session, attempts in effects.stopped.items():

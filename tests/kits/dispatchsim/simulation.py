@@ -19,7 +19,7 @@ from .worker import Worker
 __all__ = ["BrokenPromiseError", "Run", "Simulation", "simulate"]
 
 STORM_S = 5.0
-CALM_S = 60.0
+CALM_S = 100.0
 STEPS_MAX = 60_000
 
 

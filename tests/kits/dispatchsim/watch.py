@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from strata_zmq.domain.service import DEPTH_MAX
-from strata_zmq.domain.task import FINAL, Outcome, Task
+from strata_zmq.domain.task import FINAL, Outcome, Task, TaskLimits
 from strata_zmq.functions.dispatch import events as said
 from strata_zmq.functions.dispatch.core import Core
 from strata_zmq.functions.dispatch.effects import Effects, Verdicts
 from strata_zmq.functions.dispatch.events import Attempt
-from strata_zmq.functions.dispatch.records import Accepted, Assigned, Ended
+from strata_zmq.functions.dispatch.records import Accepted, Begun, Ended, Record
 
 from .books import Books, Post
 from .broken import BrokenPromiseError
@@ -38,8 +38,16 @@ class Watch:
         self._told = hashlib.sha256()
         self._runs: set[Attempt] = set()
         self._numbers: dict[bytes, int] = {}
-        """Task -> the highest attempt number that was ever given out and written down, over all lives."""
+        """Task -> the highest attempt number that was ever given out, or written down in an earlier life."""
+        self._written: set[tuple[bytes, int, str]] = set()
+        """Attempts of which it was ever written down that they may begin, and where."""
+        self._at_stake: dict[bytes, tuple[str, int]] = {}
+        """Tasks that may have begun in an earlier life -> their worker, and what was left for a lost one."""
+        self._back: set[str] = set()
+        """Workers that have enlisted in this life."""
         self._ends: dict[bytes, tuple[str, int, Outcome]] = {}
+        self._spent: dict[bytes, int] = {}
+        """Retries that a task had used before this life."""
         self._idle_wakes = 0
         self._gone: dict[str, bool] = {}
         self._forgotten: set[bytes] = set()
@@ -53,9 +61,11 @@ class Watch:
         """Return what stands for everything that the core has said."""
         return self._told.hexdigest()
 
-    def runs(self, attempt: Attempt) -> None:
+    def runs(self, attempt: Attempt, worker_id: str, limits: TaskLimits) -> None:
         """A worker begins to run an attempt."""
         self.sim.counts["runs"] += 1
+        known = limits.durability == "none" or (*attempt, worker_id) in self._written
+        self.expect(known, f"attempt {attempt[1]} of {attempt[0].hex()} begins before that is written down")
         self.expect(attempt not in self._runs, f"attempt {attempt[1]} of {attempt[0].hex()} runs twice")
         self._runs.add(attempt)
 
@@ -63,6 +73,7 @@ class Watch:
         """A dispatcher begins a life with what the store has."""
         self._core, self._store = core, store
         self._books = Books()
+        self._at_stake, self._back, self._spent = {}, set(), {}
         self._gone = {}
         self._forgotten = set()
         self._kept = (core.counts().result_bytes, core.counts().ended)
@@ -75,13 +86,27 @@ class Watch:
                 self._live[task.task_id] = task
                 told = any(task.task_id in client.got for client in self.sim.clients)
                 self.expect(not told, f"{task.task_id.hex()} was told to have ended, and lives again")
-                self._books.recovered.add(task.task_id)
+                self._take_over(task, store)
         # What had ended and was not written down has not ended.
         known = {task.task_id for task in core.page(b"", 10**9, None)} - self._live.keys()
         self._ends = {task_id: end for task_id, end in self._ends.items() if task_id in known}
         self._runs = {attempt for attempt in self._runs if attempt[0] in store.accepted}
-        # An attempt whose number was not written down was never given out.
-        self._numbers = {task_id: number for task_id, (number, _) in store.assigned.items()}
+        # An attempt whose number was not written down has never begun.
+        self._numbers = {task_id: number for task_id, (number, _) in store.begun.items()}
+
+    def persisted(self, records: Sequence[Record]) -> None:
+        """A step's records are on the disk."""
+        self._written |= {(one.task_id, one.attempt, one.worker_id) for one in records if isinstance(one, Begun)}
+
+    def _take_over(self, task: Task, store: Store) -> None:
+        """A life begins with a task that has not ended."""
+        _, worker_id = store.begun.get(task.task_id, (0, ""))
+        awaited = task.task_id in self._core._ends.limbo
+        self.expect(awaited == bool(worker_id), "what may have begun awaits its worker, and everything else waits")
+        if worker_id:
+            self._at_stake[task.task_id] = (worker_id, _lost_left(task))
+            self._books.recovered.add(task.task_id)
+        self._spent[task.task_id] = _spent(task)
 
     # ---- a step ------------------------------------------------------------------------------------------------------
 
@@ -93,6 +118,7 @@ class Watch:
         tell(self._told, effects)
         books = self._books
         books.open(events, self._core, self.sim.counts)
+        self._back |= {event.worker_id for event in events if isinstance(event, said.WorkerEnlisted)}
         self._accepting(events, effects)
         self._ending(effects, now)
         self._assigning(effects)
@@ -201,8 +227,17 @@ class Watch:
                 highest = self._numbers.get(task.task_id, 0)
                 self.expect(task.attempt > highest, f"attempt {task.attempt} of {task.task_id.hex()} is a new number")
                 self._numbers[task.task_id] = task.attempt
+                self._again(task)
                 self._room(post, task)
                 post.take(task)
+
+    def _again(self, task: Task) -> None:
+        """What may have begun in an earlier life is run again for a reason."""
+        worker_id, left = self._at_stake.pop(task.task_id, ("", 0))
+        reason = not worker_id or worker_id in self._back or _lost_left(task) < left
+        self.expect(
+            reason, f"{task.task_id.hex()} runs again though it may have begun and its worker has not come back"
+        )
 
     def _room(self, post: Post, task: Task) -> None:
         held, limits = len(post.attempts), task.limits
@@ -239,9 +274,16 @@ class Watch:
         durable = {task.task_id for tasks in effects.assigned.values() for task in tasks} & {
             task_id for task_id, task in self._live.items() if task.limits.durability == "commit"
         }
-        written = {(record.task_id, record.attempt) for record in effects.records if isinstance(record, Assigned)}
-        self.expect(written <= given, "what is written down as assigned is assigned")
-        self.expect({pair for pair in given if pair[0] in durable} == written, "an assignment is written down first")
+        written = {(record.task_id, record.attempt) for record in effects.records if isinstance(record, Begun)}
+        self.expect(written <= given | self._books.had | self._books.have(), "what may begin is at a worker")
+        for attempts in effects.may_begin.values():
+            for task_id, number in attempts:
+                task = self._live.get(task_id)
+                if task is not None and task.limits.durability == "commit":
+                    known = (task_id, number) in written or self._store.begun.get(task_id, (0, ""))[0] == number
+                    self.expect(known, "who asks is told what is written down")
+        mute = {pair for pair in given if pair[0] in durable and not self._live[pair[0]].asks}
+        self.expect(mute <= written, "what does not ask is written down before it is given to anybody")
         counts = Counter(record.task_id for record in effects.records if isinstance(record, Ended))
         self.expect(all(count == 1 for count in counts.values()), "an end is written down once")
 
@@ -291,11 +333,10 @@ class Watch:
             self.expect(False, f"every accepted task is somewhere until it ends: not {nowhere}, {strays} are strays")
         for task_id, task in self._live.items():
             self.expect(core.find(task_id) is task, "a live task is known")
-            budget, limits = task.budget, task.limits
+            budget = task.budget
             if budget is not None:
-                left = (budget.error, budget.lost, budget.memory)
-                self.expect(min(left) >= 0, "no budget is overdrawn")
-                spent = limits.retries_error + limits.retries_lost + limits.retries_memory - sum(left)
+                self.expect(min(budget.error, budget.lost, budget.memory) >= 0, "no budget is overdrawn")
+                spent = _spent(task) - self._spent.get(task_id, 0)
                 begun = self._books.starts[task_id] - (task.state == "RUNNING")
                 # What a worker of an earlier life had may have started, and counts so.
                 begun += task_id in self._books.recovered
@@ -344,3 +385,16 @@ class Watch:
             for task_id in client.waits_for
             if (task := self._core.find(task_id)) is not None and task.state != "EXPIRED"
         ]
+
+
+def _spent(task: Task) -> int:
+    """Return how many retries a task has used."""
+    budget, limits = task.budget, task.limits
+    if budget is None:
+        return 0
+    allowed = limits.retries_error + limits.retries_lost + limits.retries_memory
+    return allowed - budget.error - budget.lost - budget.memory
+
+
+def _lost_left(task: Task) -> int:
+    return task.limits.retries_lost if task.budget is None else task.budget.lost

@@ -28,6 +28,7 @@ class Given:
     attempt: int
     function: bytes
     limits: TaskLimits
+    asks: bool
 
     @property
     def key(self) -> Attempt:
@@ -44,6 +45,7 @@ class Turn:
     returned: list[Attempt] = field(default_factory=list)
     want: int = 0
     received: int = 0
+    asks: list[Attempt] = field(default_factory=list)
 
 
 class Worker:
@@ -71,6 +73,8 @@ class Worker:
         self.turn_number = 0
         self.heard_at = sim.time.now
         self.waiting: list[Given] = []
+        self.granted: set[Attempt] = set()
+        """What it may begin with, of that which asks."""
         self.running: dict[Attempt, tuple[Given, float]] = {}
         self.unsettled: list[Turn] = []
         self.ran: dict[Attempt, int] = {}
@@ -135,6 +139,7 @@ class Worker:
             return
         self.session, self.received, self.heard_at = session, 0, self.sim.time.now
         gone = set(drop)
+        self.granted -= gone
         self.waiting = [given for given in self.waiting if given.key not in gone]
         for key in drop:
             self.running.pop(key, None)
@@ -163,6 +168,13 @@ class Worker:
             return
         self.waiting += tasks
         self._run()
+
+    def begin(self, session: int, attempts: list[Attempt]) -> None:
+        """These may begin, if they are still here."""
+        if session == self.session:
+            self.heard_at = self.sim.time.now
+            self.granted |= {given.key for given in self.waiting}.intersection(attempts)
+            self._run()
 
     def recall(self, session: int, count: int) -> None:
         if session == self.session:
@@ -195,12 +207,16 @@ class Worker:
 
     def _run(self, outcomes: list[Outcome] | None = None) -> None:
         started: list[Attempt] = []
-        while self.waiting and len(self.running) < self.slots and not self.retiring:
-            given = self.waiting.pop(0)
+        ready = [given for given in self.waiting if not given.asks or given.key in self.granted]
+        for given in ready:
+            if len(self.running) >= self.slots or self.retiring:
+                break
+            self.waiting.remove(given)
+            self.granted.discard(given.key)
             how = fate(self.sim.time.chance, given.function, given.limits)
             self.running[given.key] = (given, self.sim.time.now)
             self.ran[given.key] = self.ran.get(given.key, 0) + 1
-            self.sim.watch.runs(given.key)
+            self.sim.watch.runs(given.key, self.worker_id, given.limits)
             started.append(given.key)
             self.later(how.seconds, self._ends, given, how.kind, how.cause, how.seconds)
         self._speak(started=started, outcomes=outcomes or [])
@@ -214,6 +230,7 @@ class Worker:
     def _withdraw(self, count: int) -> list[Attempt]:
         back = self.waiting[max(0, len(self.waiting) - count) :]
         del self.waiting[len(self.waiting) - len(back) :]
+        self.granted -= {given.key for given in back}
         return [given.key for given in back]
 
     def _speak(
@@ -239,14 +256,26 @@ class Worker:
     def _turn(self, turn: Turn) -> None:
         turn.want = max(0, self.slots + self.ahead - len(self.waiting) - len(self.running))
         turn.received = self.received
+        asking = [given.key for given in self.waiting if given.asks and given.key not in self.granted]
+        turn.asks = asking[: self.slots] if not self.retiring else []
         self._say("turn", self.session, turn)
 
     def _beat(self) -> None:
         if self.session:
+            self._think_better_of_it()
             self._turn(Turn(self.turn_number))
             if self.sim.time.now - self.heard_at > self.sim.config.lease_s:
                 self.enlist()
         self.later(_HEARTBEAT_S, self._beat)
+
+    def _think_better_of_it(self) -> None:
+        """Give back what may begin and will not soon, as a worker does whose calls all take long."""
+        time, late = self.sim.time, [given for given in self.waiting if given.key in self.granted]
+        if late and len(self.running) >= self.slots and not time.calm and time.chance.random() < 0.3:
+            self.waiting = [given for given in self.waiting if given not in late]
+            self.granted.clear()
+            self.sim.counts["thought better of"] += 1
+            self._speak(returned=[given.key for given in late])
 
     def _say(self, what: str, *args: Any) -> None:
         self.sim.time.send((self.number, self.connection), self.sim.dispatcher.hear, self, self.connection, what, args)

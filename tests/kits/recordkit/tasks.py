@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from strata_zmq.domain.task import Outcome, Payload, Task, TaskLimits
+from strata_zmq.domain.task import Budget, Outcome, Payload, Task, TaskLimits
 from strata_zmq.functions.calls import payload_bytes
-from strata_zmq.functions.dispatch.records import Accepted, Assigned, Ended
+from strata_zmq.functions.dispatch.records import Accepted, Begun, Ended, Requeued
 
-__all__ = ["COMMIT", "FUNCTION", "accepted", "assigned", "ended", "named", "shown"]
+__all__ = ["COMMIT", "FUNCTION", "accepted", "begun", "ended", "named", "requeued", "shown"]
 
 COMMIT = TaskLimits(durability="commit")
 FUNCTION = b"f" * 16
@@ -25,9 +25,14 @@ def accepted(number: int, body: Payload = b"call", limits: TaskLimits = COMMIT, 
     return Accepted(Task(named(number), body=body, nbytes=payload_bytes(body), limits=limits, **about), 1000.0 + number)
 
 
-def assigned(number: int, attempt: int = 1, worker: str = "w1") -> Assigned:
-    """An attempt of task `number` was given to a worker."""
-    return Assigned(named(number), attempt, worker)
+def begun(number: int, attempt: int = 1, worker: str = "w1") -> Begun:
+    """An attempt of task `number` may begin at a worker."""
+    return Begun(named(number), attempt, worker)
+
+
+def requeued(number: int, attempt: int = 1, budget: Budget | None = None) -> Requeued:
+    """An attempt of task `number` is over, and the task waits again."""
+    return Requeued(named(number), attempt, budget)
 
 
 def ended(number: int, body: Payload | None = b"result", attempt: int = 1) -> Ended:
