@@ -78,7 +78,7 @@ def test_asked_to_end_it_ends_well_and_leaves_no_socket_file(start, folder: Path
     process = start()
     assert {path.name for path in folder.iterdir()} >= {"control", "broadcast", "journal.sqlite"}
     process.send_signal(number)
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     assert not {path.name for path in folder.iterdir()} & {"control", "broadcast"}
 
 
@@ -99,7 +99,7 @@ def test_a_second_coordinator_of_one_job_is_refused_and_the_first_serves_on(star
     assert "is in use by another process" in refused(*places(folder), *elsewhere)
     assert (folder / "control").is_socket()
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_full_disk_ends_it_with_the_reason_and_everything_acknowledged_survive
                 break
             assert type(decode_reply(dealer.recv())) is wire.DatasetRegistered
             acknowledged.append(name)
-    assert process.wait(10) == 1
+    assert process.wait(30) == 1
     assert "journal" in (reason := process.stderr.read())
     assert "cannot be written" in reason
     assert 3 < len(acknowledged) < 100
@@ -177,7 +177,7 @@ def test_it_speaks_curve_with_one_option(folder: Path, tmp_path, start) -> None:
                 answers[name] = bool(dealer.poll(500 if name == "stranger" else 10_000))
     assert answers == {"stranger": False, "holder": True}
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
 
 
 def test_the_supervisors_token_comes_from_the_environment_and_does_not_show(start, folder: Path) -> None:

@@ -35,7 +35,7 @@ class Resolved:
     def done(self) -> bool:
         return self._done.is_set()
 
-    def outcome(self, timeout_s: float = 10.0) -> Outcome:
+    def outcome(self, timeout_s: float = 30.0) -> Outcome:
         """Wait for the end; an error is raised."""
         assert self._done.wait(timeout_s), "no end was told"
         (told,) = self.told

@@ -28,7 +28,7 @@ class BareDispatcher:
         self.peer = b""
         self.session = self.number = 0
 
-    def hear(self, kind: type[T], timeout_s: float = 20.0) -> T:
+    def hear(self, kind: type[T], timeout_s: float = 40.0) -> T:
         """Return the worker's next message of this kind; others are passed over."""
         while self.socket.poll(timeout_s * 1000):
             self.peer, first, *_ = self.socket.recv_multipart()

@@ -54,7 +54,7 @@ class _Peer:
         """Send any frames."""
         self.socket.send_multipart(frames)
 
-    def hear(self, kind: type[T], timeout_s: float = 10.0) -> T:
+    def hear(self, kind: type[T], timeout_s: float = 30.0) -> T:
         """Return the next message of this kind; others are passed over, but results are kept for later."""
         if kind is wire.Results and self._results:
             message, self.frames = self._results.popleft()
@@ -118,7 +118,7 @@ class BareClient(_Peer):
         assert not answer.refused, answer.refused
         return task_id
 
-    def result(self, timeout_s: float = 10.0) -> wire.TaskRow:
+    def result(self, timeout_s: float = 30.0) -> wire.TaskRow:
         """Return the one end that comes next, and confirm it."""
         results = self.hear(wire.Results, timeout_s)
         assert len(results.rows) == 1, results
@@ -155,7 +155,7 @@ class BareWorker(_Peer):
         self.session, self.number, self.received = told.session, 0, 0
         return told
 
-    def assigned(self, timeout_s: float = 10.0) -> list[wire.AssignedTask]:
+    def assigned(self, timeout_s: float = 30.0) -> list[wire.AssignedTask]:
         """Return the tasks of the next ASSIGN."""
         assign = self.hear(wire.Assign, timeout_s)
         self.received = assign.number

@@ -57,7 +57,7 @@ class _Process:
         """kill -9."""
         self.life.kill()
 
-    def wait(self, timeout_s: float = 20.0) -> int:
+    def wait(self, timeout_s: float = 40.0) -> int:
         """Wait until this life ends, and return its status (minus the number of the signal that ended it)."""
         return self.life.wait(timeout_s)
 

@@ -78,7 +78,7 @@ class Owner:
         self.broken = self.broken or turn.broken
         return turn
 
-    def until(self, happened: Callable[[], Any], timeout_s: float = 20.0) -> None:
+    def until(self, happened: Callable[[], Any], timeout_s: float = 40.0) -> None:
         """Turn the pool, sleeping in between as its owner would, until `happened()`."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -92,12 +92,12 @@ class Owner:
             wake = min(deadline, now + 0.02, self.pool.next_wakeup() or deadline)
             self._poll.poll(max(0.0, wake - now) * 1000)
 
-    def outcome(self, key: Attempt, timeout_s: float = 20.0) -> Outcome:
+    def outcome(self, key: Attempt, timeout_s: float = 40.0) -> Outcome:
         """Wait for the end of one attempt."""
         self.until(lambda: key in self.outcomes, timeout_s)
         return self.outcomes[key]
 
-    def ended(self, keys: Collection[Attempt], timeout_s: float = 20.0) -> list[Outcome]:
+    def ended(self, keys: Collection[Attempt], timeout_s: float = 40.0) -> list[Outcome]:
         """Wait for the ends of attempts; none of them may have ended twice."""
         self.until(lambda: all(key in self.outcomes for key in keys), timeout_s)
         assert not self.doubled

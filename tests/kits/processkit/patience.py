@@ -13,7 +13,7 @@ __all__ = ["until"]
 T = TypeVar("T")
 
 
-def until(predicate: Callable[[], T], timeout_s: float = 10.0, message: object = "") -> T:
+def until(predicate: Callable[[], T], timeout_s: float = 30.0, message: object = "") -> T:
     """Poll until `predicate()` is true and return its value; fail with `message` where it has not come true in time."""
     deadline = time.monotonic() + timeout_s
     while not (value := predicate()):

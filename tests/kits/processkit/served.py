@@ -59,7 +59,7 @@ class Served:
         """Send a signal, unless it has ended."""
         self.process.send_signal(number)
 
-    def wait(self, timeout_s: float = 20.0) -> int:
+    def wait(self, timeout_s: float = 40.0) -> int:
         """Wait for the end and return the exit status."""
         return self.process.wait(timeout_s)
 

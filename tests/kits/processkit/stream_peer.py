@@ -47,7 +47,7 @@ class Peer:
     def say(self, *frames: bytes) -> None:
         self.dealer.send_multipart(frames)
 
-    def hear(self, timeout_s: float = 10.0) -> Any:
+    def hear(self, timeout_s: float = 30.0) -> Any:
         """Return the next reply."""
         assert self.dealer.poll(timeout_s * 1000), "no answer"
         return stream.decode_stream_reply(self.dealer.recv())
