@@ -940,7 +940,7 @@ export interface components {
          * @description One training run: the coordinator's own (`origin` coordinator), or one that was started here.
          */
         readonly Job: {
-            readonly config: Record<string, never>;
+            readonly config: Record<string, unknown>;
             readonly created_at: number | null;
             readonly dataset_id: string;
             readonly ended_at: number | null;
@@ -1025,7 +1025,7 @@ export interface components {
          * @description One line of a process's log, or an event. `source` is the process: coordinator, worker-0, writer-0, api.
          */
         readonly LogLine: {
-            readonly fields: Record<string, never>;
+            readonly fields: Record<string, unknown>;
             /** @enum {unknown} */
             readonly level: "debug" | "error" | "info" | "warning";
             readonly message: string;

@@ -62,7 +62,7 @@ interface BadgeProps {
 export function Badge({ word, icon, tone, title, plain = false }: BadgeProps) {
   return (
     <span
-      className={`inline-flex max-w-full items-center gap-1.5 whitespace-nowrap text-xs font-medium ${
+      className={`inline-flex max-w-full items-center gap-1.5 align-middle whitespace-nowrap text-xs font-medium ${
         plain ? TEXT[tone] : `rounded px-1.5 py-px ${SOFT[tone]}`
       }`}
       title={title}

@@ -72,9 +72,9 @@ interface BarListProps {
 export function BarList({ label, bars, full }: BarListProps) {
   const top = useMemo(() => full ?? Math.max(...bars.map(({ value }) => value), 0), [bars, full]);
   return (
-    <ol aria-label={label} className="flex flex-col gap-1">
+    <ol aria-label={label} className="grid grid-cols-[minmax(5rem,10rem)_1fr_auto] gap-x-3 gap-y-1">
       {bars.map((bar) => (
-        <li key={bar.id} className="grid grid-cols-[minmax(5rem,10rem)_1fr_auto] items-center gap-3 text-sm">
+        <li key={bar.id} className="col-span-3 grid grid-cols-subgrid items-center text-sm">
           <span className="truncate text-ink-2">{bar.label}</span>
           <span aria-hidden="true" className="h-2 overflow-hidden rounded-full bg-sunken">
             <span

@@ -170,7 +170,7 @@ function plotOptions(settings: PlotSettings): uPlot.Options {
     width: settings.width,
     height: settings.height,
     legend: { show: false },
-    padding: [8, 10, 0, 0],
+    padding: [8, 28, 0, 0],
     cursor: {
       y: false,
       drag: { x: true, y: false, setScale: false },

@@ -3,7 +3,6 @@ import { type KeyboardEvent, type PointerEvent, useEffect, useMemo, useRef, useS
 import { Button, IconButton } from "~/components/Button";
 import { ChartFrame } from "~/components/charts/ChartFrame";
 import { useSize } from "~/components/charts/size";
-import { Icon } from "~/components/Icon";
 import { formatClock, formatDuration, formatPlural } from "~/format/format";
 import { useTheme } from "~/theme/theme";
 import { AXIS_HEIGHT_PX, LABEL_WIDTH_PX, LANE_HEIGHT_PX, type Mark, paint, readColors } from "./draw";
@@ -261,6 +260,9 @@ function describe(lane: Lane, moment: number): string {
   return `${lane.label}, ${formatClock(moment)}: ${KINDS[span.kind].word}, ${formatDuration(seconds)} from ${formatClock(span.from)}`;
 }
 
+const hatching = (token: string) =>
+  `repeating-linear-gradient(135deg, var(--${token}) 0 2px, var(--surface) 2px 3.5px)`;
+
 function Legend() {
   return (
     <ul aria-label="Phases" className="flex flex-wrap gap-x-4 gap-y-1">
@@ -268,9 +270,13 @@ function Legend() {
         .filter(([kind]) => kind !== "absent")
         .map(([kind, look]) => (
           <li key={kind} className="flex items-center gap-1.5">
-            <span aria-hidden="true" className="flex" style={{ color: `var(--${look.token})` }}>
-              <Icon name={look.icon} size={13} />
-            </span>
+            <span
+              aria-hidden="true"
+              className="size-2.5 rounded-xs"
+              style={{
+                background: look.hatched === true ? hatching(look.token) : `var(--${look.token})`,
+              }}
+            />
             <span className="text-ink-2">{look.word}</span>
           </li>
         ))}

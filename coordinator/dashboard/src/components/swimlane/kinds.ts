@@ -1,24 +1,22 @@
-// What a worker can be seen doing: the words, colours and icons of the timeline's phases.
+// What a worker can be seen doing: the words and colours of the timeline's phases.
 import type { Phase, Timeline } from "~/api/types";
-import type { IconName } from "~/components/Icon";
 
 export interface KindLook {
   word: string;
   token: string;
-  icon: IconName;
   /** Hatched, so that it is told from the others without colour. */
   hatched?: boolean;
 }
 
 export const KINDS: Readonly<Record<Phase, KindLook>> = {
-  training: { word: "Training", token: "span-training", icon: "zap" },
-  data: { word: "Data wait", token: "span-data-wait", icon: "download" },
-  barrier: { word: "Barrier", token: "span-barrier", icon: "barriers" },
-  checkpoint: { word: "Checkpoint", token: "span-checkpoint", icon: "save" },
-  lost: { word: "Lost", token: "span-lost", icon: "x-circle", hatched: true },
-  idle: { word: "Idle", token: "span-idle", icon: "circle" },
-  unknown: { word: "Unknown", token: "line-strong", icon: "question", hatched: true },
-  absent: { word: "Absent", token: "sunken", icon: "minus" },
+  training: { word: "Training", token: "span-training" },
+  data: { word: "Data wait", token: "span-data-wait" },
+  barrier: { word: "Barrier", token: "span-barrier" },
+  checkpoint: { word: "Checkpoint", token: "span-checkpoint" },
+  lost: { word: "Lost", token: "span-lost", hatched: true },
+  idle: { word: "Idle", token: "span-idle" },
+  unknown: { word: "Unknown", token: "line-strong", hatched: true },
+  absent: { word: "Absent", token: "sunken" },
 };
 
 export interface Span {

@@ -181,7 +181,9 @@ function HeaderCell<R>({ column, sort, onSort }: HeaderCellProps<R>) {
       ) : (
         <button
           type="button"
-          className={`group flex min-w-0 items-center gap-1 hover:text-ink ${mine === null ? "" : "text-ink"}`}
+          className={`group flex min-w-0 items-center gap-1 hover:text-ink ${mine === null ? "" : "text-ink"} ${
+            column.align === "end" ? "flex-row-reverse" : ""
+          }`}
           onClick={() => onSort(column.id)}
         >
           <span className="truncate">{column.header}</span>
