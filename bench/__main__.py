@@ -7,6 +7,7 @@ Exit codes: 0 all measured; 1 a case failed, or a comparison found a regression;
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -37,6 +38,7 @@ USAGE_ERROR = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suites that `arguments` name and return the exit code."""
     options = _parser().parse_args(arguments)
+    os.environ["STRATA_API_PORT"] = "none"  # what is measured runs without a dashboard beside it
     # Ended from outside like by Ctrl-C: children and scratch files are cleared away on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from typing import NoReturn
 
 from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.logs import log_to
 
 __all__ = ["Parser", "add_coordinator", "announce", "become", "log_to_stderr"]
-
-_LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,12 +42,8 @@ def become(module: str, *args: str) -> NoReturn:
 
 
 def log_to_stderr() -> None:
-    """Log to standard error from the level that STRATA_LOG names, "info" without one."""
-    level = os.environ.get("STRATA_LOG", "info").upper()
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        level=level if level in _LEVELS else "INFO",
-    )
+    """Log to standard error as STRATA_LOG and STRATA_LOG_FORMAT say; InvalidArgumentError where they say nonsense."""
+    log_to(sys.stderr)
 
 
 def announce(ready_fd: int, **facts: str | list[str]) -> None:

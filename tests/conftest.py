@@ -47,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.upper().startswith(_OUTSIDE) or name in _OUTSIDE_NAMES:
             del os.environ[name]
+    os.environ["STRATA_API_PORT"] = "none"  # two jobs at once would share one port, and most tests look at no page
     # What was started in the background, or by nohup, ignores these, and so would all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT):

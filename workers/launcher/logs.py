@@ -1,14 +1,17 @@
 """One stream of one child: from its pipe, line by line, to the terminal and to its log file.
 
-Owns the prefix and the file; never waits, and never judges what a line says.
+Owns the prefix and the file; never waits, and never judges what a line says. A server's JSON is kept as it came, and
+shown as people read it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
+
+from strata_zmq.logs import as_text
 
 from .lines import LineSplitter
 
@@ -18,10 +21,14 @@ _READ_BYTES = 64 * 1024
 
 
 class LogFiles:
-    """The log files of a run, one per member over all its lives; none without a folder."""
+    """The log files of a run, one per member over all its lives; none without a folder.
 
-    def __init__(self, folder: Path | None) -> None:
+    One that would exceed `bytes_max` begins anew: files that nobody keeps must not fill the disk.
+    """
+
+    def __init__(self, folder: Path | None, bytes_max: int | None = None) -> None:
         self._folder = folder
+        self._bytes_max = bytes_max
         self._files: dict[str, BinaryIO] = {}
         if folder is not None:
             folder.mkdir(exist_ok=True)
@@ -32,7 +39,10 @@ class LogFiles:
             return
         if name not in self._files:
             self._files[name] = (self._folder / f"{name}.log").open("ab", buffering=0)
-        self._files[name].write(data)
+        file = self._files[name]
+        if self._bytes_max is not None and os.fstat(file.fileno()).st_size + len(data) > self._bytes_max:
+            file.truncate(0)
+        file.write(data)
 
     def give_up(self) -> None:
         """Write no more: the folder is full or gone, and the job goes on without its log files."""
@@ -47,15 +57,27 @@ class LogFiles:
 
 
 class LogPump:
-    """Reads the non-blocking `fd` of member `name`; `post` gets whole lines with their prefix, `keep` the bytes."""
+    """Reads the non-blocking `fd` of member `name`; `post` gets whole lines with their prefix, `keep` the bytes.
 
-    def __init__(self, fd: int, name: str, post: Callable[[bytes], None], keep: Callable[[str, bytes], None]) -> None:
+    With `served` they are a server's log, and shown as text.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        name: str,
+        post: Callable[[bytes], None],
+        keep: Callable[[str, bytes], None],
+        *,
+        served: bool = False,
+    ) -> None:
         self.fd = fd
         self.close_by: float | None = None
         self._name = name
         self._prefix = b"[%s] " % name.encode()
         self._post = post
         self._keep = keep
+        self._served = served
         self._splitter = LineSplitter()
 
     def pump(self) -> bool:
@@ -67,12 +89,15 @@ class LogPump:
         if not data:
             return False
         self._keep(self._name, data)
-        for line in self._splitter.feed(data):
-            self._post(self._prefix + line + b"\n")
+        self._show(self._splitter.feed(data))
         return True
 
     def close(self) -> None:
         """Pass on what has no line end, and close the descriptor."""
-        for line in self._splitter.finish():
-            self._post(self._prefix + line + b"\n")
+        self._show(self._splitter.finish())
         os.close(self.fd)
+
+    def _show(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            for shown in (as_text(line) if self._served else None) or (line,):
+                self._post(self._prefix + shown + b"\n")

@@ -248,7 +248,8 @@ class Supervisor:
             self._ready[name] = b""
             self._selector.register(child.ready_fd, selectors.EVENT_READ, partial(self._on_ready, name, child.ready_fd))
         for fd, stream in ((child.out_fd, STDOUT), (child.err_fd, STDERR)):
-            pump = LogPump(fd, name, partial(self._output.post, stream), self._keep)
+            served = member.role != "worker" and stream == STDERR
+            pump = LogPump(fd, name, partial(self._output.post, stream), self._keep, served=served)
             self._pumps.add(pump)
             if not self._paused:
                 self._selector.register(fd, selectors.EVENT_READ, partial(self._on_output, pump))
