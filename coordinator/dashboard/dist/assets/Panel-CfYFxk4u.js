@@ -1,1 +1,0 @@
-import{c as e,s as t}from"./EmptyState-mR2lEO5X.js";e();var n=t();function r({fill:e=!1,children:t}){return(0,n.jsx)(`div`,{className:`flex min-w-0 flex-col gap-3 p-4 ${e?`h-full min-h-0`:``}`,children:t})}export{r as t};

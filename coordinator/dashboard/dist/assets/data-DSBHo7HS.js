@@ -1,1 +1,0 @@
-import{s as e,t}from"./EmptyState-mR2lEO5X.js";import{t as n}from"./Panel-CfYFxk4u.js";var r=e();function i(){return(0,r.jsx)(n,{children:(0,r.jsx)(t,{icon:`data`,title:`No dataset is registered yet`,children:`register_dataset() tells the coordinator of one. Its shards, its progress and every rebalance then show here.`})})}export{i as default};
