@@ -63,3 +63,8 @@ export function eventHref(event: Event): string | null {
 export function activityHref(at: number): string {
   return `/activity?at=${Math.round(at)}`;
 }
+
+/** The events of a stretch of time, Unix milliseconds: where a drag over a chart leads. */
+export function rangeHref(from: number, to: number): string {
+  return `/activity?from=${Math.floor(from)}&to=${Math.ceil(to)}`;
+}
