@@ -27,7 +27,7 @@ _OUTSIDE_NAMES = {
     *("COORDINATOR_URL", "WORKER_ID", "GPU_COUNT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "DEMO_MODE"),
     *("STORAGE_BACKEND", "CHECKPOINT_BUCKET"),
 }
-_GRACE_S = 5.0
+_GRACE_S = 20.0
 # The standard library's helpers, which live as long as the interpreter.
 _AS_LONG_AS_PYTHON = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 _PR_SET_CHILD_SUBREAPER = 36
@@ -94,7 +94,7 @@ class _StrictSkips:
 
 @pytest.fixture
 def eventually() -> Callable[..., object]:
-    """`eventually(predicate, timeout_s=10, message="")` polls until `predicate()` is true and returns its value."""
+    """`eventually(predicate, timeout_s=30, message="")` polls until `predicate()` is true and returns its value."""
     return until
 
 

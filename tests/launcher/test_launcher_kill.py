@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processkit.signals import ignores
 
 from strata_zmq.workers.launcher import child as shim
 from strata_zmq.workers.launcher import warden
@@ -83,7 +84,7 @@ def test_a_killed_warden_is_replaced_and_the_new_one_knows_everything(launch, sc
     os.kill(first[0], signal.SIGKILL)
     # One that runs already has been told: the supervisor writes at once, and Python takes a while to start.
     eventually(
-        lambda: any(signal.SIGQUIT in _ignored(pid) for pid in _children_of(run.pid, "warden.py") if pid not in first)
+        lambda: any(ignores(pid, signal.SIGQUIT) for pid in _children_of(run.pid, "warden.py") if pid not in first)
     )
     os.kill(run.pid, signal.SIGKILL)
     eventually(lambda: run.leftovers() == [], 15)
@@ -189,12 +190,6 @@ def _warden(grace_s: float) -> tuple[subprocess.Popen[bytes], int]:
     return process, writing
 
 
-def _ignored(pid: int) -> set[int]:
-    status = Path(f"/proc/{pid}/status").read_text()
-    mask = int(next(line for line in status.splitlines() if line.startswith("SigIgn:")).split()[1], 16)
-    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
-
-
 def test_the_warden_gives_time_to_end_and_then_takes_it(tmp_path, eventually) -> None:
     gentle = "import signal, sys\nsignal.signal(15, lambda *_: (open('gentle', 'w').close(), sys.exit()))\n"
     deaf = "import signal\nsignal.signal(15, signal.SIG_IGN)\n"
@@ -215,7 +210,7 @@ def test_the_warden_gives_time_to_end_and_then_takes_it(tmp_path, eventually) ->
     for child in children:
         os.write(pipe, b"group %d\n" % child.pid)
     os.write(pipe, b"folder " + os.fsencode(folder) + b"\n")
-    eventually(lambda: signal.SIGQUIT in _ignored(process.pid))
+    eventually(lambda: ignores(process.pid, signal.SIGQUIT))
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         process.send_signal(signum)
     assert process.poll() is None

@@ -25,6 +25,7 @@ from py_compile import PycInvalidationMode
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 _COPIED = ("strata_zmq", "coordinator", "workers", "bench", "tests", "pyproject.toml", "README.md")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules")
 _SEEDS = 1000
 _LIMIT_S = 300.0
 _SAID = 120
@@ -78,7 +79,7 @@ def copy_sources(target: Path) -> Path:
     for name in _COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target / name, symlinks=True, ignore=_LEFT_OUT)
         else:
             shutil.copy(source, target / name)
     # Compiled once, and compared by content: a run compiles what its patch has changed, and nothing else.

@@ -15,6 +15,8 @@ import zmq
 from functionkit.packing import load, run
 from functionkit.peers import BareClient
 from functionkit.processes import DispatcherProcess, WorkerProcess
+from processkit.patience import until
+from processkit.signals import catches
 
 from strata_zmq.protocol import functions as wire
 from strata_zmq.transport.curve import CurveKeys
@@ -103,12 +105,11 @@ def test_a_worker_waits_for_its_dispatcher(folder: Path, ending: ExitStack) -> N
     """It can be started first; it is asked to end before there is any, and does."""
     worker = subprocess.Popen(
         [sys.executable, "-m", "strata_zmq.workers.function_worker", "--dispatcher", f"ipc://{folder}/nobody"],
-        stderr=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     ending.callback(worker.kill)
+    until(lambda: catches(worker.pid, signal.SIGTERM))
     with pytest.raises(subprocess.TimeoutExpired):
-        worker.wait(2.0)
+        worker.wait(1.0)
     worker.terminate()
-    assert worker.wait(10.0) == 0
-    assert worker.stderr is not None
-    worker.stderr.close()
+    assert worker.wait(40.0) == 0
