@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import signal
-import socket
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
-import uvicorn
 
 from strata_zmq.errors import InvalidArgumentError, StrataError, UnavailableError
 from strata_zmq.startup import announce, log_to_stderr
@@ -19,16 +16,11 @@ from strata_zmq.transport.endpoints import is_local, parse_endpoint
 
 from .app import create_app
 from .door import LOCAL_HOSTS
+from .serving import Server, ignore_signals, listen
 
 __all__ = ["main", "run"]
 
 _DISPATCHER_PORT = 5555
-_CONNECTIONS_MAX = 4096
-_HEAD_BYTES_MAX = 64 * 1024
-"""Of a request's line and headers: the ids of /events are in them."""
-_BACKLOG = 2048
-_IDLE_S = 75
-_GRACE_S = 5
 _TOKEN = "STRATA_API_TOKEN"  # noqa: S105 - the variable's name
 
 
@@ -62,61 +54,17 @@ def run(
         )
     keys = CurveKeys.load(curve_keys) if curve_keys else None
     app = create_app(None, endpoint=endpoint, keys=keys, hosts=(*LOCAL_HOSTS, host), token=token, durability=durability)
-    with _listen(host, port) as listening:
+    with listen(host, port) as listening:
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-        server = _Server(
-            uvicorn.Config(
-                app,
-                loop="asyncio",
-                http="h11",
-                h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                backlog=_BACKLOG,
-                limit_concurrency=_CONNECTIONS_MAX,
-                timeout_keep_alive=_IDLE_S,
-                timeout_graceful_shutdown=_GRACE_S,
-            ),
-            url,
-            ready_fd,
-        )
-        # uvicorn ends well at these, and then raises them again for whoever handled them before.
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, lambda *_: None)
+        server = Server(app, url, partial(_tell, ready_fd), live=False)
+        ignore_signals()
         asyncio.run(server.serve([listening]))
     if not server.started:
         raise UnavailableError(f"nothing could be served at {url}: the log says why")
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, and the word that it serves."""
-
-    def __init__(self, config: uvicorn.Config, url: str, ready_fd: int) -> None:
-        super().__init__(config)
-        self._url, self._ready_fd = url, ready_fd
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            gc.collect()
-            gc.freeze()  # what is there now stays: no collection has to look at it again
-            announce(self._ready_fd, url=self._url)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= 65_535:
-        raise InvalidArgumentError(f"--port {port}: it takes 1 to 65535, or 0 for a free one")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise UnavailableError(f"--host {host} --port {port} cannot be listened at: {error}") from None
-    # Connections inherit it. An answer is two writes; without this its second half waits 40 ms for the peer's word on
-    # the first. asyncio sees to it only for sockets that were made with a protocol number.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
+def _tell(ready_fd: int, url: str) -> None:
+    announce(ready_fd, url=url)
 
 
 def main() -> None:
