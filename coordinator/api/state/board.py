@@ -83,6 +83,8 @@ class Board:
         """By log of a core: of which life, and up to which number it was read."""
         self._ended: deque[str] = deque()
         self._event_number = 0
+        self.event_counts: dict[str, int] = {}
+        """Events of each kind that this process has seen."""
         self._log_number = 0
         self._jobs_version = self._vault_version = -1
         self.coordinator = Value(self._coordinator_row(0.0))
@@ -218,6 +220,7 @@ class Board:
     def note(self, event: Event) -> None:
         """Add an event under the next number."""
         self._event_number += 1
+        self.event_counts[event.kind] = self.event_counts.get(event.kind, 0) + 1
         event.number = self._event_number
         self.events.append(event)
         if self._logs.wants_events:
