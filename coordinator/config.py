@@ -45,6 +45,8 @@ class CoordinatorConfig:
     """METRIC:min:N or METRIC:max:N; empty: none for that."""
     curve_keys: str = field(default_factory=lambda: os.environ.get("STRATA_CURVE_KEYS", ""))
     supervisor_token: str = field(default_factory=lambda: os.environ.get("STRATA_SUPERVISOR_TOKEN", ""), repr=False)
+    sources: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """By setting where it comes from, `option` or `environment`; those that are missing are at their defaults."""
 
     def __post_init__(self) -> None:
         self._fix_size()

@@ -20,6 +20,7 @@ from strata_zmq.errors import StrataError
 from strata_zmq.failpoints import failpoint
 from strata_zmq.protocol.codec import encode
 from strata_zmq.protocol.messages import Broadcast
+from strata_zmq.protocol.sight import SIGHT_TOPIC
 from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
 from strata_zmq.transport.endpoints import ipc_path
 from strata_zmq.transport.sockets import CONTROL, bind, open_socket, raise_file_limit
@@ -31,6 +32,7 @@ from .core.world import CoreConfig, Effects
 from .folding import Folding
 from .journal import Journal
 from .router import Router
+from .shown_settings import shown_settings
 
 __all__ = ["Server", "serve"]
 
@@ -118,6 +120,9 @@ class Server:
         self._messages.send_all(effects.outbox)
         for broadcast in effects.broadcasts:
             self._publish(broadcast)
+        if effects.shown is not None:
+            self._publisher.send(SIGHT_TOPIC, zmq.SNDMORE)
+            self._publisher.send(encode(effects.shown))
         if any(type(record) is records.RankArrived for record in effects.records):
             failpoint("coordinator.told")
 
@@ -144,6 +149,8 @@ class Server:
             supervisor_token=config.supervisor_token,
             broadcast_endpoint=self.broadcast_endpoint,
             server_version=version("strata-zmq"),
+            life=str(time.time_ns()),
+            settings=shown_settings(config),
         )
 
     def _close(self) -> None:

@@ -14,7 +14,10 @@ from zmq.utils.monitor import recv_monitor_message
 from strata_zmq.transport.curve import CurveKeys
 from strata_zmq.transport.sockets import REPLIES, connect, open_socket
 
-__all__ = ["Change", "Connection"]
+__all__ = ["TOPICS", "Change", "Connection"]
+
+TOPICS = (b"epoch", b"rebalance", b"checkpoint", b"tick")
+"""What a worker hears of what is published: the broadcasts, and not what is shown to people."""
 
 Change = Literal["up", "again", "down"]
 """A connection has been made for the first time, has been made again, or has broken."""
@@ -33,7 +36,8 @@ class Connection:
         self._broadcasts_were_up = False
         self._broadcast_endpoint = ""
         self.broadcasts = open_socket(context, zmq.SUB, REPLIES, keys=keys)
-        self.broadcasts.setsockopt(zmq.SUBSCRIBE, b"")
+        for topic in TOPICS:
+            self.broadcasts.setsockopt(zmq.SUBSCRIBE, topic)
         self.broadcast_events = self.broadcasts.get_monitor_socket(_EVENTS)
 
     def move(self, endpoint: str, poller: zmq.Poller) -> None:

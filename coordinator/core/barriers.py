@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +47,16 @@ class Barriers:
     arrivals of those who are still there; who arrives at it may not have heard of that generation yet.
     """
 
-    def __init__(self, world: World, rendezvous: Rendezvous) -> None:
+    def __init__(
+        self,
+        world: World,
+        rendezvous: Rendezvous,
+        ended: Callable[[Barrier[Any], Lag | None], None] = lambda barrier, lag: None,
+    ) -> None:
+        """`ended` is told of each barrier at its end, with its lag if it was released."""
         self._world = world
         self._rendezvous = rendezvous
+        self._on_end = ended
         self.open: dict[BarrierKey, Barrier[_Arrival]] = {}
         self.skews_s: deque[float] = deque(maxlen=_SKEWS_MAX)
         """First arrival to release, in seconds, of the latest barriers."""
@@ -130,6 +138,8 @@ class Barriers:
                 f"missing: {self._rendezvous.describe_missing(missing)}",
                 missing=missing,
             )
+            if len(late) == len(barrier.arrivals):
+                self._on_end(barrier, None)
             for worker in late:
                 self._dismiss(barrier, worker, error)
             if not barrier.arrivals:
@@ -246,6 +256,8 @@ class Barriers:
         )
         self.skews_s.append(world.now - barrier.opened_at)
         lags_s = barrier.lags_s()
+        lag = Lag(*[quantile(lags_s, percent) * 1000 for percent in (50, 90, 99, 100)])
+        self._on_end(barrier, lag)
         outcome = world.history.outcomes[key]
         fields = self._released(key, outcome)
         if len(arrivals) > _NAMES_MAX and not outcome.asked:
@@ -256,7 +268,7 @@ class Barriers:
             [(one.parked.session.connection, one.parked.session.number, one.parked.seq) for one in arrivals.values()],
             Released,
             **fields,
-            lag=Lag(*[quantile(lags_s, percent) * 1000 for percent in (50, 90, 99, 100)]),
+            lag=lag,
             slowest=barrier.slowest(),
         )
 
@@ -289,6 +301,8 @@ class Barriers:
         return self._world.membership_error(f"barrier {key.name!r} step {key.step} is broken{why}", broken=True)
 
     def _break(self, barrier: Barrier[_Arrival], error: StrataError) -> None:
+        self._on_end(barrier, None)
+        self._world.show("barrier_broken", str(error))
         for worker in list(barrier.arrivals):
             self._dismiss(barrier, worker, error)
         self._world.counters["barriers_broken"] += 1

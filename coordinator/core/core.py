@@ -23,6 +23,8 @@ from .rendezvous import Rendezvous
 from .restores import Restores
 from .resume import resume
 from .sessions import Sessions
+from .sight import Sight
+from .sight_releases import Releases
 from .status import report
 from .view import digest, view
 from .world import CoreConfig, Effects, Received, Session, World
@@ -42,7 +44,8 @@ class Core:
         self._rendezvous = Rendezvous(self._world, self._on_change)
         self._commands = Commands(self._world, self._rendezvous)
         self._leases = Leases(self._world, self._rendezvous, self._commands)
-        self._barriers = Barriers(self._world, self._rendezvous)
+        releases = Releases(self._world)
+        self._barriers = Barriers(self._world, self._rendezvous, releases.ended)
         self._datasets = Datasets(self._world, self._rendezvous, self._barriers.void_commits)
         self._checkpoints = Checkpoints(self._world, self._rendezvous)
         self._restores = Restores(self._world, self._rendezvous, self._on_restore)
@@ -55,6 +58,16 @@ class Core:
             checkpoints=self._checkpoints,
         )
         self._deadlocks = Deadlocks(self._world, self._rendezvous, barriers=self._barriers, datasets=self._datasets)
+        self._sight = Sight(
+            self._world,
+            self._rendezvous,
+            barriers=self._barriers,
+            hangs=self._hangs,
+            releases=releases,
+            settings=config.settings,
+        )
+        self.measured = self._sight.measured
+        """Takes durations that the shell has measured, to be shown."""
         self._answers = Answers(
             self._world,
             each={
@@ -68,6 +81,7 @@ class Core:
             shared={
                 wire.GetStatus: partial(report, self._world, self._barriers, self._rendezvous, self._hangs),
                 wire.GetView: partial(view, self._world),
+                wire.GetSight: self._sight.ask,
             },
         )
         self._ticked_at = self._stepped_at = float("-inf")
@@ -93,6 +107,7 @@ class Core:
             wire.SendCommand: self._commands.send,
             wire.GetStatus: self._answers.ask,
             wire.GetView: self._answers.ask,
+            wire.GetSight: self._get_sight,
         }
 
     @property
@@ -113,6 +128,8 @@ class Core:
         world.record(TermStarted(term=world.history.term + 1))
         self._rendezvous.resume(now)
         self._ticked_at = self._stepped_at = now
+        self._sight.start()
+        self._sight.note(world.effects)
         return world.effects
 
     def step(self, batch: Sequence[Received], now: float, *, backlog: bool = False) -> Effects:
@@ -135,8 +152,11 @@ class Core:
             self._tick()
         # One generation for all who came and went in one batch.
         self._rendezvous.settle()
+        self._sight.note(world.effects)
         self._answers.close()
-        return world.close_step()
+        effects = world.close_step()
+        effects.shown = self._sight.flush()
+        return effects
 
     def admit(self, connection: bytes, fold: wire.Fold) -> wire.ErrorReply | None:
         """Return why an agent's envelope is refused as a whole; None: its parts may come in, each for itself."""
@@ -159,6 +179,7 @@ class Core:
         `seq` is the request's, and `claimed` the session it named, where that much could be read.
         """
         self._world.counters[f"rejected.{error.code}"] += 1
+        self._world.refuse(error)
         session = self._world.sessions.get(connection)
         return wire.ErrorReply(
             job=self._world.config.job,
@@ -201,6 +222,12 @@ class Core:
             self._handlers[type(message)](session, message)
         except StrataError as error:
             world.fail(session, message.seq, error)
+
+    def _get_sight(self, session: Session, request: wire.GetSight) -> None:
+        if request.renew:
+            self._sight.renew(session, request)
+        else:
+            self._answers.ask(session, request)
 
     def _on_restore(self) -> None:
         self._barriers.break_all()

@@ -104,7 +104,7 @@ class Deadlocks:
             "every rank of the training code take the same barriers, commit points and ends of epochs in the same order"
         )
         world.counters["deadlocks"] += 1
-        world.note(str(error))
+        world.note(str(error), "deadlock")
         self._barriers.give_up_all(error)
         self._datasets.give_up_all(error)
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from strata_zmq.protocol.messages import Broadcast, Reply
+    from strata_zmq.protocol.messages import Broadcast, Reply, SightDelta
 
     from .records import Record
 
-__all__ = ["Effects", "Fanout"]
+__all__ = ["Effects", "Fanout", "Happening"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,31 @@ class Fanout:
     """Connection, session and seq, in the order in which to send."""
 
 
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that people may want to know and that no record tells: when in the step (how many records were before
+    it), what kind of thing, and what it is of.
+    """
+
+    place: int
+    kind: str
+    text: str
+    subject: str = ""
+    worker_id: str = ""
+
+
 @dataclass(slots=True)
 class Effects:
-    """The core's output. The order is contract: persist the records, then send, then broadcast."""
+    """The core's output. The order is contract: persist the records, then send, then broadcast, then show."""
 
     records: list[Record] = field(default_factory=list)
     outbox: list[tuple[bytes, Reply] | Fanout] = field(default_factory=list)
     broadcasts: list[Broadcast] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """For the log."""
+    happenings: list[Happening] = field(default_factory=list)
+    shown: SightDelta | None = None
+    """For those who look on."""
 
     @property
     def sends(self) -> list[tuple[bytes, Reply]]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from strata_zmq.errors import ResourceExhaustedError
 from strata_zmq.protocol.messages import HangRow
+from strata_zmq.protocol.sight_rows import HangSight
 
 from .barriers import Barriers
 from .checkpoints import Checkpoints
@@ -22,6 +24,7 @@ __all__ = ["Hangs"]
 
 _CHECKS = 20
 """How many times within `hang_s` it is looked for."""
+_NAMES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class _Wait:
     since: float
     waiters: int
     missing: Sequence[str]
+    names: list[str]
+    """Of some of those who wait."""
 
 
 @dataclass(slots=True)
@@ -99,6 +104,21 @@ class Hangs:
             for name, verdict in self._verdicts.items()
         ]
 
+    def sights(self, most: int) -> Iterator[HangSight]:
+        """Yield at most so many verdicts as they are shown to those who look on."""
+        world = self._world
+        offset_s = world.config.wall_offset_s
+        for name, verdict in islice(self._verdicts.items(), most):
+            yield HangSight(
+                worker_id=name,
+                rank=world.history.ranks.get(name, -1),
+                where=verdict.wait.where,
+                since=verdict.worker.moved_at + offset_s,
+                found_at=verdict.found_at + offset_s,
+                waiter_count=verdict.wait.waiters,
+                waiters=verdict.wait.names,
+            )
+
     def _find(self) -> dict[str, _Verdict]:
         world = self._world
         # Who waits elsewhere does not hang: somebody else is missing there.
@@ -119,22 +139,35 @@ class Hangs:
         for key, barrier in self._barriers.open.items():
             if barrier.expected >= len(members):  # of a smaller one it is not known who should come
                 kind = "commit point" if barrier.terms.commit else f"barrier {key.name!r} step"
-                yield _Wait(f"{kind} {key.step}", barrier.opened_at, len(barrier.arrivals), barrier.missing(members))
+                yield _Wait(
+                    f"{kind} {key.step}",
+                    barrier.opened_at,
+                    len(barrier.arrivals),
+                    barrier.missing(members),
+                    list(islice(barrier.arrivals, _NAMES_MAX)),
+                )
         finished = self._datasets.finished
         if finished:
             missing = [name for name in members if name not in finished]
-            yield _Wait(f"epoch {self._world.history.epoch}", self._datasets.finished_since, len(finished), missing)
+            yield _Wait(
+                f"epoch {self._world.history.epoch}",
+                self._datasets.finished_since,
+                len(finished),
+                missing,
+                list(islice(finished, _NAMES_MAX)),
+            )
         for name, opened in self._world.history.open_checkpoints.items():
             waiters, since = self._checkpoints.waiters(name)
             if waiters:
-                yield _Wait(f"checkpoint {name!r}", since, waiters, opened.missing)
+                there = [worker for rank, worker in enumerate(opened.began.workers) if rank in opened.arrivals]
+                yield _Wait(f"checkpoint {name!r}", since, waiters, opened.missing, there[:_NAMES_MAX])
 
     def _tell(self, verdict: _Verdict) -> None:
         world, worker, wait = self._world, verdict.worker, verdict.wait
         who = self._rendezvous.describe_missing([worker.worker_id])
         told = f"{who} hangs: {wait.waiters} wait for it at {wait.where}"
         world.counters["hangs"] += 1
-        world.note(told)
+        world.note(told, "hang", worker_id=worker.worker_id)
         try:
             self._commands.issue([worker], "dump_stacks", told)
         except ResourceExhaustedError as error:
@@ -148,5 +181,5 @@ class Hangs:
                 del self._verdicts[name]
                 verdict.worker.evicted = True
                 world.counters["hung_evicted"] += 1
-                world.note(f"worker {name} hangs and is taken for lost")
+                world.note(f"worker {name} hangs and is taken for lost", "hang_evicted", worker_id=name)
                 self._rendezvous.remove(verdict.worker, "lost")

@@ -41,11 +41,14 @@ class Leases:
             if request.resources is not None:
                 _check_finite(request.resources)
                 worker.resources = request.resources
+            if request.spent is not None:
+                worker.spent = request.spent
             if worker.state != request.state:
                 worker.take(request.state, world.now)
             if request.progress > worker.progress or request.step > worker.step:
                 worker.moved_at = world.now
             worker.step, worker.epoch, worker.progress = request.step, request.epoch, request.progress
+            worker.task = request.task
             if request.commands_seen > worker.commands_seen:
                 worker.commands_seen = request.commands_seen
             if world.history.commands:
@@ -82,7 +85,10 @@ class Leases:
             if self._freeze is not None:
                 self._freeze = replace(self._freeze, until=self._freeze.until + gap_s)
             world.counters["late_steps"] += 1
-            world.note(f"this coordinator did not run for {gap_s:.1f} s: every lease is extended by that")
+            world.touched.update(world.workers)
+            world.note(
+                f"this coordinator did not run for {gap_s:.1f} s: every lease is extended by that", "coordinator_late"
+            )
         if not backlog:
             self._caught_up_at = world.now
         return late
@@ -97,13 +103,15 @@ class Leases:
         if not thawed and (freeze := self._silence()):
             self._freeze, world.frozen = freeze, freeze.reason
             world.counters["freezes"] += 1
-            world.note(freeze.reason)
+            world.note(freeze.reason, "leases_frozen")
             return
         for worker in ended:
             world.counters["leases_expired"] += 1
             world.note(
                 f"worker {worker.worker_id} is lost: not heard for {world.now - worker.heard_at:.1f} s, its lease is "
-                f"{world.config.lease_s:g} s"
+                f"{world.config.lease_s:g} s",
+                "worker_lost",
+                worker_id=worker.worker_id,
             )
             self._rendezvous.remove(worker, "lost")
 

@@ -56,6 +56,8 @@ class Rendezvous:
     def __init__(self, world: World, on_change: Callable[[], None]) -> None:
         self._world = world
         self._on_change = on_change
+        self.moves = 0
+        """How often somebody came or went."""
         self._waiting: dict[str, tuple[Parked, int]] = {}
         self._gone: OrderedDict[str, Worker] = OrderedDict()
         self._renewed: dict[str, None] = {}
@@ -112,6 +114,7 @@ class Rendezvous:
                 metadata=member.metadata,
                 moved_at=now,
                 run=member.run,
+                registered_at=now,
             )
             recalled.take("recall", now)
         for member in world.history.lost.values():
@@ -144,6 +147,7 @@ class Rendezvous:
         held = world.workers.get(worker_id)
         if held is not None and held.incarnation != request.incarnation:
             held.contested = True
+            world.touched[worker_id] = held
             if held.session is None:
                 raise UnavailableError(
                     f"worker_id {worker_id!r} belonged to pid {held.pid} before this coordinator was restarted: "
@@ -158,6 +162,7 @@ class Rendezvous:
         if held is None:
             held = self._admit(worker_id, request)
         held.take("register", world.now)
+        world.touched[worker_id] = held
         if held.session is not session:
             # Nobody listens any more where it waited; it asks again from here.
             self._waiting.pop(worker_id, None)
@@ -207,7 +212,15 @@ class Rendezvous:
         if not self._dirty:
             self._settle_at = world.now + (config.join_window_s if world.history.formed else 0.0)
         self._dirty = True
-        worker = Worker(worker_id, request.incarnation, 0.0, world.now, None, moved_at=world.now)
+        worker = Worker(
+            worker_id, request.incarnation, 0.0, world.now, None, moved_at=world.now, registered_at=world.now
+        )
+        self.moves += 1
+        world.show(
+            "worker_joined",
+            f"worker {worker_id} registered: pid {request.pid} on {request.hostname}",
+            worker_id=worker_id,
+        )
         if before is not None:
             del self._gone[worker_id]
             worker.state = before.state
@@ -230,6 +243,8 @@ class Rendezvous:
     def deregister(self, session: Session, request: Deregister) -> None:
         """Let the caller go. The generation without it begins when the step is over, for all who leave in it."""
         worker = self.caller(session)
+        why = f": {request.reason}" if request.reason else ""
+        self._world.show("worker_left", f"worker {worker.worker_id} left{why}", worker_id=worker.worker_id)
         self.remove(worker, "leave")
         session.worker = None
         self._world.reply(session, request.seq, Done)
@@ -241,6 +256,9 @@ class Rendezvous:
         if worker is None:
             raise NotFoundError(f"worker_id {request.worker_id!r} is not registered; known: {self.known}")
         if worker.pid == request.pid:
+            why = f": {request.reason}" if request.reason else ""
+            text = f"worker {worker.worker_id} is lost: its process was reported dead{why}"
+            self._world.show("worker_lost", text, worker_id=worker.worker_id)
             self.remove(worker, "lost")
         self._world.reply(session, request.seq, Done)
 
@@ -297,6 +315,8 @@ class Rendezvous:
     def remove(self, worker: Worker, stimulus: str) -> None:
         """Take a worker out of the live ones; `stimulus` is "leave" or "lost"."""
         worker.take(stimulus, self._world.now)
+        self.moves += 1
+        self._world.touched[worker.worker_id] = worker
         self._world.workers.pop(worker.worker_id, None)
         self._waiting.pop(worker.worker_id, None)
         self._renewed.pop(worker.worker_id, None)

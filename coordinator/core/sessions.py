@@ -78,6 +78,7 @@ class Sessions:
         worker = session.worker
         if worker is not None:
             worker.heard_at, worker.expires_at = world.now, world.lease_end
+            world.touched[worker.worker_id] = worker
         elif session.writer is not None:
             session.writer.expires_at = world.lease_end
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from strata_zmq.protocol.messages import LostRow, Status, WorkerRow
+
+from .sight_tables import fitting
 
 if TYPE_CHECKING:
     from .barriers import Barriers
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .rendezvous import Rendezvous
     from .world import Worker, World
 
-__all__ = ["report"]
+__all__ = ["report", "why_lost"]
 
 _WORKERS_MAX = 10_000
 _WORKERS_BYTES_MAX = 4 * 1024 * 1024
@@ -24,8 +24,6 @@ _LOST_BYTES_MAX = 1024 * 1024
 _LISTED_MAX = 1000
 _OPEN_CHECKPOINTS_MAX = 100
 _NAMES_MAX = 20
-
-Row = TypeVar("Row", bound=msgspec.Struct)
 
 
 def report(
@@ -41,7 +39,7 @@ def report(
         epoch=history.epoch,
         commit_index=history.commit_index,
         need=rendezvous.need,
-        workers=_fitting(_workers(world), _WORKERS_BYTES_MAX),
+        workers=fitting(_workers(world), _WORKERS_BYTES_MAX),
         writers=list(world.writers)[:_LISTED_MAX],
         datasets=[
             {
@@ -104,7 +102,7 @@ def report(
         frozen=world.frozen,
         have=len(world.workers),
         pending=str(rendezvous.pending or ""),
-        lost=_fitting(_lost(rendezvous.lost, world.now), _LOST_BYTES_MAX),
+        lost=fitting(_lost(rendezvous.lost, world.now), _LOST_BYTES_MAX),
         stopped_runs=list(history.stopped_runs[:_LISTED_MAX]),
     )
 
@@ -131,36 +129,27 @@ def _workers(world: World) -> Iterator[WorkerRow]:
 
 def _lost(workers: Iterable[Worker], now: float) -> Iterator[LostRow]:
     for worker in islice(workers, _LISTED_MAX):
-        at = worker.story[-1].at
-        if worker.evicted:
-            reason = "its training loop hangs"
-        elif worker.session is None and worker.heard_at == at:
-            reason = "it was given up before the coordinator was restarted"
-        elif worker.expires_at <= at:
-            reason = f"its lease is over, it was not heard for {at - worker.heard_at:.1f} s"
-        else:
-            reason = "its process was reported dead"
         yield LostRow(
             worker_id=worker.worker_id,
             incarnation=worker.incarnation,
             hostname=worker.hostname,
             boot_id=worker.boot_id,
             pid=worker.pid,
-            lost_s=now - at,
-            reason=reason,
+            lost_s=now - worker.story[-1].at,
+            reason=why_lost(worker),
         )
 
 
-def _fitting(rows: Iterable[Row], bytes_max: int) -> list[Row]:
-    """Return the first rows, as many as take no more bytes on the wire."""
-    kept: list[Row] = []
-    left = bytes_max
-    for row in rows:
-        left -= len(msgspec.msgpack.encode(row))
-        if left < 0:
-            break
-        kept.append(row)
-    return kept
+def why_lost(worker: Worker) -> str:
+    """Return why a worker was given up, as a clause."""
+    at = worker.story[-1].at
+    if worker.evicted:
+        return "its training loop hangs"
+    if worker.session is None and worker.heard_at == at:
+        return "it was given up before the coordinator was restarted"
+    if worker.expires_at <= at:
+        return f"its lease is over, it was not heard for {at - worker.heard_at:.1f} s"
+    return "its process was reported dead"
 
 
 def _names(names: Sequence[str]) -> list[str]:

@@ -28,10 +28,12 @@ from strata_zmq.protocol.messages import (
     HeartbeatAck,
     Resources,
     RetentionRule,
+    Spent,
     WriterInfo,
 )
+from strata_zmq.protocol.sight_rows import SettingSight
 
-from .effects import Effects, Fanout
+from .effects import Effects, Fanout, Happening
 
 if TYPE_CHECKING:
     from .history import History
@@ -73,6 +75,10 @@ class CoreConfig:
     """Whether a worker that hangs is taken for lost."""
     wall_offset_s: float = 0.0
     """Unix time minus the clock that events carry."""
+    life: str = ""
+    """What tells this life of the process from others, beside its term."""
+    settings: tuple[SettingSight, ...] = ()
+    """The settings of the process as people are shown them."""
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -121,7 +127,12 @@ class Worker:
     step: int = 0
     epoch: int = 0
     progress: int = 0
+    task: str = ""
+    registered_at: float = 0.0
     moved_at: float = 0.0
+    last_at_barriers: int = 0
+    """How many barriers in this life of the coordinator waited for it alone at the end."""
+    spent: Spent | None = None
     resources: Resources | None = None
     commands_seen: int = 0
     contested: bool = False
@@ -142,6 +153,9 @@ class Writer:
     info: WriterInfo
     session: Session
     expires_at: float
+    pid: int = 0
+    hostname: str = ""
+    store: str = ""
 
 
 @dataclass(slots=True)
@@ -172,6 +186,11 @@ class World:
         self.frozen = ""
         """Why no lease ends just now; empty while they do."""
         self.counters: Counter[str] = Counter()
+        self.touched: dict[str, Worker] = {}
+        """Workers whose rows may be others than those that were shown last; whoever shows them takes them out."""
+        self.refused = 0
+        """Requests that were refused since somebody looked, and the latest `refusal`."""
+        self.refusal = Happening(0, "refused", "")
         self._acknowledged: list[tuple[bytes, int, int]] = []
 
     def record(self, record: Record) -> None:
@@ -230,6 +249,8 @@ class World:
     def fail(self, session: Session, seq: int, error: StrataError) -> None:
         """Answer the request `seq` with an error."""
         self.counters[f"errors.{error.code}"] += 1
+        if error.fault in {"caller", "environment"}:
+            self.refuse(error, session.worker.worker_id if session.worker else "")
         missing: tuple[str, ...] = error.missing if isinstance(error, DeadlineExceededError) else ()
         joined: tuple[str, ...] = ()
         left: tuple[str, ...] = ()
@@ -255,9 +276,19 @@ class World:
         )
         self.effects.broadcasts.append(message)  # type: ignore[arg-type]
 
-    def note(self, text: str) -> None:
-        """Say something to the log."""
+    def refuse(self, error: StrataError, worker_id: str = "") -> None:
+        """Let it be known that a request was refused."""
+        self.refused += 1
+        self.refusal = Happening(0, "refused", f"{error.code}: {error}", worker_id=worker_id)
+
+    def note(self, text: str, kind: str = "note", **of: str) -> None:
+        """Say something to the log, and to those who look on: `kind` and `of` are as in Happening."""
         self.effects.notes.append(text)
+        self.show(kind, text, **of)
+
+    def show(self, kind: str, text: str, **of: str) -> None:
+        """Say something to those who look on."""
+        self.effects.happenings.append(Happening(len(self.effects.records), kind, text, **of))
 
     def membership_error(self, what: str, *, broken: bool = False) -> GenerationChangedError:
         """Return the error that tells a caller of `what` that its generation is past."""

@@ -25,6 +25,7 @@ from strata_zmq.protocol.fields import (
     Resources,
     RetentionRule,
     Role,
+    Spent,
     Value,
     WorkerState,
     WriterInfo,
@@ -50,6 +51,7 @@ from strata_zmq.protocol.replies import (
     Restored,
     Resume,
     Shards,
+    Sight,
     Status,
     View,
     Welcome,
@@ -66,6 +68,7 @@ from strata_zmq.protocol.requests import (
     CheckpointStaged,
     Deregister,
     GetShards,
+    GetSight,
     GetStatus,
     GetView,
     Heartbeat,
@@ -81,6 +84,7 @@ from strata_zmq.protocol.requests import (
     SeenRange,
     SendCommand,
 )
+from strata_zmq.protocol.sight import Changes, SightDelta
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -90,6 +94,7 @@ __all__ = [
     "Arrive",
     "AwaitGeneration",
     "Broadcast",
+    "Changes",
     "CheckpointAnnounced",
     "CheckpointArrive",
     "CheckpointBegin",
@@ -111,6 +116,7 @@ __all__ = [
     "Fold",
     "Folded",
     "GetShards",
+    "GetSight",
     "GetStatus",
     "GetView",
     "HangRow",
@@ -145,6 +151,9 @@ __all__ = [
     "SendCommand",
     "Shards",
     "Shared",
+    "Sight",
+    "SightDelta",
+    "Spent",
     "Status",
     "Tick",
     "Value",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from strata_zmq.protocol.fields import CheckpointSummary, Count, Header, Lag, Resources, RetentionRule, WriterInfo
+from strata_zmq.protocol.sight import Sight
 
 __all__ = [
     "CheckpointDurable",
@@ -26,6 +27,7 @@ __all__ = [
     "Restored",
     "Resume",
     "Shards",
+    "Sight",
     "Status",
     "View",
     "Welcome",
@@ -341,5 +343,6 @@ Reply = (
     | CommitCheckpoint
     | Status
     | View
+    | Sight
     | ErrorReply
 )

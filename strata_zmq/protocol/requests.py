@@ -20,11 +20,13 @@ from strata_zmq.protocol.fields import (
     Resources,
     Role,
     Seconds,
+    Spent,
     Text,
     Value,
     WorkerState,
     WriterInfo,
 )
+from strata_zmq.protocol.sight import GetSight
 
 __all__ = [
     "AdvanceEpoch",
@@ -37,6 +39,7 @@ __all__ = [
     "CheckpointStaged",
     "Deregister",
     "GetShards",
+    "GetSight",
     "GetStatus",
     "GetView",
     "Heartbeat",
@@ -100,7 +103,8 @@ class Deregister(Header, frozen=True, kw_only=True, tag="deregister"):
 class Heartbeat(Header, frozen=True, kw_only=True, tag="heartbeat"):
     """Renews the lease. `progress` rises when the training loop moves, so that a hung loop shows.
 
-    `commands_seen` is the number of the last command that this process life has taken.
+    `commands_seen` is the number of the last command that this process life has taken. `spent` tells where its time
+    went; None: as before.
     """
 
     state: WorkerState = "IDLE"
@@ -110,6 +114,7 @@ class Heartbeat(Header, frozen=True, kw_only=True, tag="heartbeat"):
     task: Text = ""
     resources: Resources | None = None
     commands_seen: Count = 0
+    spent: Spent | None = None
 
 
 class SeenRange(msgspec.Struct, array_like=True, frozen=True):
@@ -308,4 +313,5 @@ Request = (
     | SendCommand
     | GetStatus
     | GetView
+    | GetSight
 )

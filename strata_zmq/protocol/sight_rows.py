@@ -172,7 +172,8 @@ class CheckpointSight(_Row, frozen=True, kw_only=True):
 
     `status` is writing, durable or aborted (told once, then the row goes). `began_at`, `staged_at` (the last rank),
     `arrived_at` (the last rank's bytes) and `durable_at` (HEAD reaches it) are None where this life has not seen it.
-    `written_bytes` is what was new in it.
+    `written_bytes` is what was new in it, `worker_id` its rank 0; `kind` and `worker_id` are empty where this life has
+    not seen it open.
     """
 
     checkpoint_id: str
@@ -193,6 +194,7 @@ class CheckpointSight(_Row, frozen=True, kw_only=True):
     missing: list[str] = []
     reason: str = ""
     metrics: dict[str, float] = {}
+    worker_id: str = ""
 
 
 class OpenBarrierSight(_Row, frozen=True, kw_only=True):
@@ -286,8 +288,9 @@ class EventSight(_Row, frozen=True, kw_only=True):
 class HistogramSight(_Row, frozen=True, kw_only=True):
     """Durations that a core or its shell has measured since it began; the key is NAME and `label`.
 
-    `name` is request (label: the request's tag), barrier, checkpoint (label: stage, drain, commit, total), or, of
-    functions, wait or run. `buckets` counts the values up to each bound of that name and, last, those beyond.
+    `name` is request (label: the request's tag; from reading it until all answers of its turn are sent), assignment
+    (of a turn that dealt shards anew), barrier, checkpoint (label: stage, drain, commit, total), or, of functions, wait
+    or run. `buckets` counts the values up to each bound of that name and, last, those beyond.
     """
 
     name: str

@@ -23,6 +23,7 @@ from strata_zmq.domain.checksum import checksum
 from strata_zmq.domain.shuffle import sample_ids
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.codec import decode_broadcast, decode_reply, decode_request, encode
+from strata_zmq.protocol.sight import SightDelta, decode_delta
 
 R = TypeVar("R")
 
@@ -172,6 +173,7 @@ class Job:
         self.records: list[Record] = []
         self.replayed = History()
         self.announced: list[Any] = []
+        self.shown: list[SightDelta] = []
         self.core = Core(self.config)
         self._perform(self.core.start(self.now))
 
@@ -286,6 +288,9 @@ class Job:
         for broadcast in effects.broadcasts:
             assert decode_broadcast(encode(broadcast)) == broadcast
             self.announced.append(broadcast)
+        if effects.shown is not None:
+            assert decode_delta(encode(effects.shown)) == effects.shown
+            self.shown.append(effects.shown)
         return effects
 
     @staticmethod

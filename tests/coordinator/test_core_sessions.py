@@ -33,12 +33,14 @@ REQUESTS = [
     wire.SendCommand(command="checkpoint"),
     wire.GetStatus(),
     wire.GetView(),
+    wire.GetSight(),
 ]
 ANSWERED = {
     wire.Heartbeat: wire.HeartbeatAck,
     wire.LatestCheckpoint: wire.CheckpointTaken,
     wire.GetStatus: wire.Status,
     wire.GetView: wire.View,
+    wire.GetSight: wire.Sight,
 }
 
 

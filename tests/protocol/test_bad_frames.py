@@ -149,9 +149,9 @@ def test_an_oversized_frame_ends_its_connection_and_nobody_elses(coordinator, ne
 
 
 def test_a_frame_of_exactly_the_limit_is_read(dealer) -> None:
-    body = msgpack.packb(["heartbeat", "", 0, 0, 0, 80, "IDLE", 0, 0, 0, "", None, 0, b""])
+    body = msgpack.packb(["heartbeat", "", 0, 0, 0, 80, "IDLE", 0, 0, 0, "", None, 0, None, b""])
     padding = codec.MAX_REQUEST_BYTES - len(body) - 1
-    body = msgpack.packb(["heartbeat", "", 0, 0, 0, 80, "IDLE", 0, 0, 0, "", None, 0, b"\0" * padding])
+    body = msgpack.packb(["heartbeat", "", 0, 0, 0, 80, "IDLE", 0, 0, 0, "", None, 0, None, b"\0" * padding])
     assert len(body) == codec.MAX_REQUEST_BYTES
     assert answer(dealer, body)[5:7] == [80, "unknown_session"]
 

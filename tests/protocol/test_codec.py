@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from strata_zmq.errors import ProtocolError
-from strata_zmq.protocol import codec, stream
+from strata_zmq.protocol import codec, sight, stream
 from strata_zmq.protocol import messages as wire
 
 REQUESTS, REPLIES, BROADCASTS = (get_args(union) for union in (wire.Request, wire.Reply, wire.Broadcast))
@@ -24,6 +24,7 @@ DECODERS = [
     ((wire.Fold,), codec.decode_upward),
     ((wire.Folded,), codec.decode_downward),
     (BROADCASTS, codec.decode_broadcast),
+    ((sight.SightDelta,), sight.decode_delta),
     (get_args(stream.StreamRequest), stream.decode_stream_request),
     (get_args(stream.StreamReply), stream.decode_stream_reply),
     ((stream.ChunkHeader,), stream.decode_header),
@@ -62,6 +63,8 @@ def collections_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.none()
         case inspect.ListType():
             return st.lists(values_of(kind.item_type), max_size=3)
+        case inspect.TupleType():
+            return st.tuples(*map(values_of, kind.item_types))
         case inspect.DictType():
             return st.dictionaries(values_of(kind.key_type), values_of(kind.value_type), max_size=3)
         case inspect.UnionType():

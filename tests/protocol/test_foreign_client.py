@@ -205,9 +205,8 @@ def test_trailing_fields_may_be_left_out_or_added(start_coordinator, new_socket)
     client = Foreigner(new_socket(zmq.DEALER), coordinator.control)
     assert client.ask("hello")[0] == "welcome"
     client.hello("worker")
-    assert (
-        client.ask("heartbeat", "IDLE", 0, 0, 0, "", None, 0, "of a later", ["version"], {"": 1})[0] == "heartbeat_ack"
-    )
+    heartbeat = ["heartbeat", "IDLE", 0, 0, 0, "", None, 0, None]
+    assert client.ask(*heartbeat, "of a later", ["version"], {"": 1})[0] == "heartbeat_ack"
 
 
 def digest(generation: int, epoch: int, formed: bool, members: list[str]) -> int:

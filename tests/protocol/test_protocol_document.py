@@ -14,6 +14,7 @@ from msgspec import inspect
 import strata_zmq.errors
 from strata_zmq.protocol import codec, functions, stream
 from strata_zmq.protocol import messages as wire
+from strata_zmq.protocol import sight_rows as rows
 from strata_zmq.protocol.broadcasts import Announcement
 from strata_zmq.protocol.fields import Header
 
@@ -25,7 +26,7 @@ MESSAGES = {
         *(functions.FromClient, functions.ClientReply, functions.FromWorker, functions.WorkerReply),
     )
     for kind in get_args(union)
-} | {"chunk": stream.ChunkHeader, "fold": wire.Fold, "folded": wire.Folded}
+} | {"chunk": stream.ChunkHeader, "fold": wire.Fold, "folded": wire.Folded, "sight_delta": wire.SightDelta}
 PARTS = [
     wire.Resources,
     wire.SeenRange,
@@ -42,6 +43,9 @@ PARTS = [
     wire.Part,
     wire.Shared,
     wire.Addressee,
+    wire.Spent,
+    wire.Changes,
+    *(value for name in rows.__all__ if isinstance(value := getattr(rows, name), type)),
     functions.LimitsRow,
     functions.NewTask,
     functions.Blob,
@@ -105,6 +109,8 @@ def collection(kind: inspect.Type) -> str:
     match kind:
         case inspect.ListType():
             return f"[{notation(kind.item_type)}]" + limits(None, kind.max_length)
+        case inspect.TupleType():
+            return f"({', '.join(map(notation, kind.item_types))})"
         case inspect.DictType():
             return f"{{{notation(kind.key_type)}: {notation(kind.value_type)}}}" + limits(None, kind.max_length)
     pytest.fail(f"the document has no notation for {kind}")

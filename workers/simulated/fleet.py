@@ -21,6 +21,7 @@ from strata_zmq.protocol.messages import ErrorReply, Released
 from strata_zmq.transport.curve import CurveKeys
 from strata_zmq.transport.endpoints import parse_endpoint, seen_over
 from strata_zmq.transport.sockets import REPLIES, connect, open_socket, raise_file_limit
+from strata_zmq.workers.connection import TOPICS
 
 from .plan import FleetPlan
 from .worker import SimulatedWorker
@@ -217,7 +218,8 @@ class Fleet:
         welcome = worker.conversation.welcome
         if self._subscriber is None and welcome is not None and welcome.broadcast_endpoint:
             self._subscriber = open_socket(self._context, zmq.SUB, REPLIES, keys=self._keys)
-            self._subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+            for topic in TOPICS:
+                self._subscriber.setsockopt(zmq.SUBSCRIBE, topic)
             connect(self._subscriber, seen_over(welcome.broadcast_endpoint, self.endpoint), field="broadcast endpoint")
             self._poller.register(self._subscriber, zmq.POLLIN)
 
