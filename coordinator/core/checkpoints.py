@@ -245,6 +245,7 @@ class Checkpoints:
             world.counters["checkpoints_committed"] += 1
         self._tell_durable(name)
         world.reply(session, request.seq, Done)
+        self._ask_for_commits()
 
     def failed(self, session: Session, request: CheckpointFailed) -> None:
         """Give a checkpoint up, and tell every rank why."""
@@ -315,7 +316,7 @@ class Checkpoints:
         world = self._world
         opens = world.history.open_checkpoints.values()
         for name, opened in world.history.open_checkpoints.items():
-            if not opened.complete or not world.writers:
+            if not opened.complete or not world.writers or self._waits_its_turn(opened):
                 continue
             asked = self._commits.get(name)
             if asked and asked.writer_id in world.writers and world.now - asked.asked_at < world.config.commit_retry_s:
@@ -346,6 +347,21 @@ class Checkpoints:
                 pinned=sorted({other.began.parent for other in opens if other is not opened and other.began.parent}),
                 retention=world.config.retention,
             )
+
+    def _waits_its_turn(self, opened: OpenCheckpoint) -> bool:
+        """Whether an older save is to be committed first: HEAD only goes forward, and would have no place for it.
+
+        A rank saves in order, so what it has brought itself is behind the older ones. Of a dead rank, several writers
+        may finish several saves at once.
+        """
+        drained = {arrival.worker_id for arrival in opened.arrivals.values() if arrival.drained}
+        for older in self._world.history.open_checkpoints.values():
+            if older is opened:
+                break
+            awaited = (rank for rank in older.staged if rank not in older.arrivals)
+            if older.complete or any(older.began.workers[rank] in drained for rank in awaited):
+                return True
+        return False
 
     def _of_another_history(self, head_term: int, truth: dict[str, CheckpointSummary]) -> bool:
         """Tell whether HEAD was advanced by a coordinator whose journal this one did not replay."""

@@ -145,6 +145,45 @@ def test_staging_with_an_unknown_writer_or_for_another_job_is_refused(staged) ->
     job.client().ask(wire.CheckpointStaged(checkpoint_id=name, writer_id="writer")).refused("stale_generation")
 
 
+@pytest.fixture
+def two_staged(make_job):
+    """One rank with two saves that are staged, the older with writer `one` and the newer with `two`; then it dies."""
+    job = make_job(initial_workers=1, drain_s=DRAIN_S)
+    (w0,) = job.workers("w0")
+    one, two = job.writer("one"), job.writer("two")
+    older, newer = job.opened([w0], 10), job.opened([w0], 11)
+    w0.staged(older, "one").got(wire.Done)
+    w0.staged(newer, "two").got(wire.Done)
+    job.lose(w0)
+    return job, w0, (one, two), older, newer
+
+
+def ordered(*writers) -> list[str]:
+    return [order.checkpoint_id for writer in writers for order in iter(writer.asked_to_commit, None)]
+
+
+def test_saves_of_a_dead_rank_are_committed_in_their_order_though_the_newer_is_finished_first(two_staged) -> None:
+    job, w0, (one, two), older, newer = two_staged
+    two.drained(newer, w0, 0)
+    assert ordered(one, two) == []
+    one.drained(older, w0, 0)
+    assert ordered(one, two) == [older]
+    one.confirm(job.summary(older))
+    assert ordered(one, two) == [newer]
+
+
+def test_an_older_save_that_nobody_finishes_holds_the_newer_one_back_no_longer_than_it_is_waited_for(
+    two_staged,
+) -> None:
+    job, w0, (one, two), _, newer = two_staged
+    two.drained(newer, w0, 0)
+    for _ in range(int(DRAIN_S)):
+        assert ordered(one, two) == []
+        alive(job, one, two)
+    alive(job, one, two)
+    assert ordered(one, two) == [newer]
+
+
 def test_a_save_that_one_rank_leaves_out_is_left_out_by_all(make_job) -> None:
     """Also by those who begin it later, or after a restart: nobody waits for a rank that saves a newer step instead."""
     job = make_job(initial_workers=3)
