@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -53,7 +54,8 @@ def add_outside(app: FastAPI, *, page: Path | None, metrics: Callable[[], bytes]
         render = metrics
 
         async def told(_: Request) -> Response:
-            return Response(render(), media_type=METRICS_TYPE)
+            # With thousands of workers it takes a while, in which the others are to be answered.
+            return Response(await asyncio.to_thread(render), media_type=METRICS_TYPE)
 
         app.add_api_route("/metrics", told, methods=["GET"], include_in_schema=False, response_model=None)
     app.add_api_route("/{rest:path}", fallback, methods=_METHODS, include_in_schema=False, response_model=None)
