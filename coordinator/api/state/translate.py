@@ -391,7 +391,7 @@ def _usage(told: Any) -> Usage:
 
 
 def _late(row: ReleaseSight) -> list[LateWorker]:
-    return [LateWorker(worker_id=name, late_ms=late) for name, late in row.slowest]
+    return [LateWorker(worker_id=name, late_ms=late_s * 1000) for name, late_s in row.slowest]
 
 
 def _moment(seconds: float | None) -> int | None:
