@@ -12,7 +12,7 @@ function Millis({ of }: { of: number | null }) {
   return <Value of={of} format={(ms) => formatDuration(ms / 1000)} unknown={NONE} />;
 }
 
-export function BarrierTiles({ statistics, open }: { statistics: BarrierStatistics; open: number }) {
+export function BarrierTiles({ statistics }: { statistics: BarrierStatistics }) {
   const perSecond = useSlice("metrics")?.barriers_per_s ?? null;
   const last = latecomers(statistics)[0];
   const span = `over the last ${formatDuration(statistics.window_s)}`;
@@ -25,17 +25,12 @@ export function BarrierTiles({ statistics, open }: { statistics: BarrierStatisti
       <StatTile
         label="Ended"
         value={formatCount(statistics.count)}
-        hint={perSecond === null ? span : `${span}; now ${formatRate(perSecond)}`}
+        hint={perSecond === null ? span : `${span}, ${formatRate(perSecond)}`}
       />
-      <StatTile label="Open now" value={formatCount(open)} hint={open === 0 ? "nobody waits" : "somebody waits"} />
       <StatTile
         label="Most often last"
         value={last === undefined ? <Value of={null} format={String} unknown={NONE} /> : last.id}
-        hint={
-          last === undefined
-            ? "nobody was told apart yet"
-            : `${formatCount(last.times)} times since the coordinator began`
-        }
+        hint={last === undefined ? "nobody was told apart yet" : `${formatCount(last.times)} times so far`}
         {...(last === undefined ? {} : { href: `/workers/${encodeURIComponent(last.id)}` })}
       />
     </StatRow>

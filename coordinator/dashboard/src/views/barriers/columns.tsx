@@ -18,7 +18,7 @@ function millis(key: MillisKey, header: string, title: string): Column<Barrier> 
     id: key,
     header,
     title,
-    width: "5.5rem",
+    width: "4.8rem",
     align: "end",
     sort: (row) => row[key],
     text: nothing,
@@ -32,7 +32,7 @@ export const BARRIER_COLUMNS: readonly Column<Barrier>[] = [
   {
     id: "ended",
     header: "Ended",
-    width: "7rem",
+    width: "6.5rem",
     align: "end",
     sort: (row) => row.ended_at,
     text: nothing,
@@ -68,7 +68,7 @@ export const BARRIER_COLUMNS: readonly Column<Barrier>[] = [
   {
     id: "generation",
     header: "Generation",
-    width: "6rem",
+    width: "5.2rem",
     align: "end",
     sort: (row) => row.generation,
     text: nothing,
@@ -77,7 +77,7 @@ export const BARRIER_COLUMNS: readonly Column<Barrier>[] = [
   {
     id: "outcome",
     header: "Outcome",
-    width: "7.5rem",
+    width: "6.5rem",
     sort: (row) => row.broken,
     text: (row) => (row.broken ? "broken" : "released"),
     cell: (row) =>
@@ -90,7 +90,7 @@ export const BARRIER_COLUMNS: readonly Column<Barrier>[] = [
   {
     id: "arrived",
     header: "Arrived",
-    width: "6rem",
+    width: "5.5rem",
     align: "end",
     sort: (row) => row.arrived - row.total,
     text: nothing,
@@ -103,7 +103,8 @@ export const BARRIER_COLUMNS: readonly Column<Barrier>[] = [
   {
     id: "last",
     header: "Last to come",
-    width: "minmax(11rem, 1.4fr)",
+    title: "The worker that came last, and how much after the first",
+    width: "minmax(13rem, 1.8fr)",
     sort: (row) => lastArrival(row)?.worker_id ?? null,
     text: (row) => [...row.slowest.map((one) => one.worker_id), ...row.missing].join(" "),
     cell: (row) => <LastToCome barrier={row} />,
@@ -124,7 +125,7 @@ function LastToCome({ barrier }: { barrier: Barrier }) {
   return (
     <>
       <WorkerLink id={last.worker_id} />{" "}
-      <span className="text-xs text-ink-3">{formatDuration(last.late_ms / 1000)} after the first</span>
+      <span className="text-xs text-ink-3">+{formatDuration(last.late_ms / 1000)}</span>
     </>
   );
 }

@@ -33,7 +33,7 @@ export default function BarriersView() {
   if (barriers.length === 0) return <NoBarriers />;
   return (
     <Page>
-      <BarrierTiles statistics={statistics} open={open.length} />
+      <BarrierTiles statistics={statistics} />
       <div className="grid gap-3 xl:grid-cols-2">
         <OpenBarriers barriers={open} />
         <Latecomers statistics={statistics} />

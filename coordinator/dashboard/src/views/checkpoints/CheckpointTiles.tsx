@@ -15,13 +15,11 @@ export function CheckpointTiles({ checkpoints }: { checkpoints: readonly Checkpo
   const newest = lastDurable(checkpoints);
   const last = checkpoints.filter((one) => one.status === "durable").slice(0, LAST);
   const writing = checkpoints.filter((one) => one.status === "writing");
-  const aborted = checkpoints.filter((one) => one.status === "aborted").length;
   const awaited = writing.reduce((sum, one) => sum + (one.world_size - one.arrived), 0);
   return (
     <StatRow>
       <StatTile
         label="Last durable"
-        icon="checkpoints"
         value={
           newest === undefined ? (
             <Value of={null} format={String} unknown="none is durable yet" />
@@ -71,12 +69,6 @@ export function CheckpointTiles({ checkpoints }: { checkpoints: readonly Checkpo
           />
         }
         hint={`median of the last ${formatCount(last.length)}`}
-      />
-      <StatTile
-        label="Aborted"
-        value={formatCount(aborted)}
-        hint={`of ${formatCount(checkpoints.length)} that are listed`}
-        {...(aborted > 0 ? { tone: "warn" as const } : {})}
       />
     </StatRow>
   );

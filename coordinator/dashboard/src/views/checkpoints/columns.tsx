@@ -1,6 +1,5 @@
 // The columns of the table of checkpoints.
 import type { Checkpoint } from "~/api/types";
-import { WorkerLink } from "~/components/listing/Links";
 import { Badge } from "~/components/StateBadge";
 import type { Column } from "~/components/table/order";
 import { Age } from "~/components/time/Age";
@@ -126,7 +125,7 @@ export const CHECKPOINT_COLUMNS: readonly Column<Checkpoint>[] = [
   {
     id: "verified",
     header: "Verified",
-    width: "8rem",
+    width: "minmax(8rem, 1fr)",
     sort: (row) => (row.verified === null ? null : row.verified),
     text: (row) => (row.status === "durable" ? verifiedLook(row).word : ""),
     cell: (row) => {
@@ -134,17 +133,5 @@ export const CHECKPOINT_COLUMNS: readonly Column<Checkpoint>[] = [
       const look = verifiedLook(row);
       return <Badge plain icon={look.icon} tone={look.tone} word={look.word} title={look.meaning} />;
     },
-  },
-  {
-    id: "worker",
-    header: "Rank 0",
-    width: "minmax(6rem, 1fr)",
-    sort: (row) => row.worker_id,
-    cell: (row) =>
-      row.worker_id === "" ? (
-        <Value of={null} format={String} unknown="who was rank 0 then" />
-      ) : (
-        <WorkerLink id={row.worker_id} />
-      ),
   },
 ];
