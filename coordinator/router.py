@@ -50,12 +50,15 @@ class Router:
         self._refuse = refuse
         self.backlog = False
         """Whether the last `drain` took as much as it may, so that more can be waiting."""
+        self.frames: list[tuple[bytes, bytes]] | None = None
+        """Collects each frame that is read, with its connection; None: nobody wants them."""
         self._folding = folding
 
     def drain(self) -> list[Received]:
         """Take what has arrived, at most DRAIN_MAX messages, and answer what cannot be read."""
         receive = self._socket.recv
         batch: list[Received] = []
+        frames = self.frames
         for _ in range(DRAIN_MAX):
             try:
                 connection = receive(_DONTWAIT)
@@ -66,6 +69,8 @@ class Router:
             # every time: the frame after a message of three would be taken for the name of the next one's sender.
             frame = receive(0, False)
             body = frame.bytes
+            if frames is not None:
+                frames.append((connection, body))
             try:
                 if frame.more:
                     self._discard_rest()

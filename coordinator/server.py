@@ -33,6 +33,7 @@ from .folding import Folding
 from .journal import Journal
 from .router import Router
 from .shown_settings import shown_settings
+from .sight_meter import Meter, deals_shards
 
 __all__ = ["Server", "serve"]
 
@@ -64,6 +65,7 @@ class Server:
             self._core = Core(self._core_config(), self._journal.replay())
             folding = Folding(self._core.admit, self._core.reject)
             self._messages = Router(self._router, self._core.reject, folding)
+            self._meter = Meter()
         except BaseException:
             self._close()
             raise
@@ -84,12 +86,19 @@ class Server:
             gc.freeze()
             gc.set_threshold(GARBAGE_MIN)
             while not self._stopping:
-                batch = self._messages.drain() if poller.poll(0 if core.postponed else POLL_MS) else []
+                arrived = poller.poll(0 if core.postponed else POLL_MS)
+                began = time.monotonic()
+                batch = self._messages.drain() if arrived else []
                 now = time.monotonic()
-                self._perform(core.step(batch, now, backlog=bool(batch) and self._messages.backlog))
+                effects = core.step(batch, now, backlog=bool(batch) and self._messages.backlog)
+                self._perform(effects)
+                if batch:
+                    self._meter.note(batch, time.monotonic() - began, assigned=deals_shards(effects.records))
+                self._show(effects)
                 if now >= pulse_at:
                     pulse_at = now + PULSE_S
                     self._publish(core.pulse())
+                    core.measured(self._meter.rows())
         finally:
             self._close()
 
@@ -120,11 +129,13 @@ class Server:
         self._messages.send_all(effects.outbox)
         for broadcast in effects.broadcasts:
             self._publish(broadcast)
+        if any(type(record) is records.RankArrived for record in effects.records):
+            failpoint("coordinator.told")
+
+    def _show(self, effects: Effects) -> None:
         if effects.shown is not None:
             self._publisher.send(SIGHT_TOPIC, zmq.SNDMORE)
             self._publisher.send(encode(effects.shown))
-        if any(type(record) is records.RankArrived for record in effects.records):
-            failpoint("coordinator.told")
 
     def _publish(self, broadcast: Broadcast) -> None:
         tag = broadcast.__struct_config__.tag
