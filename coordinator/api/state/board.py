@@ -76,7 +76,8 @@ class Board:
         self.figures = Figures()
         self.times = WorkerTimes(timeline)
         self.releases: deque[ReleaseSight] = deque(maxlen=RELEASES_KEPT)
-        self.aborted: deque[tuple[float, CheckpointSight]] = deque(maxlen=_ABORTED_MAX)
+        self.aborted: dict[str, tuple[float, CheckpointSight]] = {}
+        """The last checkpoints that were given up, and when that was told."""
         self._known: dict[str, WorkerSight] = {}
         """The last row of each worker that is there or lost."""
         self._read: dict[str, tuple[str, int]] = {}
@@ -113,7 +114,7 @@ class Board:
         if self._coordinator is not None:
             self._fold_workers(touched, now)
             self._fold_rows(touched)
-            self._fold_checkpoints(touched.get("checkpoints", set()), now)
+            self._fold_checkpoints(touched.get("checkpoints", set()))
             self._fold_barriers(touched)
         for feed in (self._coordinator, self._dispatcher):
             if feed is not None and "events" in touched:
@@ -171,24 +172,31 @@ class Board:
             rows = sorted(tables["certificates"].values(), key=lambda row: (row.dataset_id, row.epoch))
             self.certificates.put([translate.certificate(row) for row in rows])
 
-    def _fold_checkpoints(self, keys: set[str], now: float) -> None:
+    def notice(self, touched: Touched, now: float) -> None:
+        """Take what a message has told that the next one may take away again; called at each."""
+        if self._coordinator is None:
+            return
+        for key in sorted(touched.get("checkpoints", ())):
+            row = self._coordinator.picture.tables["checkpoints"].get(key)
+            if row is None or row.status != "aborted" or key in self.aborted:
+                continue
+            self.aborted[key] = (now, row)
+            if len(self.aborted) > _ABORTED_MAX:
+                oldest = next(iter(self.aborted))
+                del self.aborted[oldest]
+                self.checkpoints.drop(oldest)
+
+    def _fold_checkpoints(self, keys: set[str]) -> None:
         assert self._coordinator is not None  # noqa: S101 - fold has looked
         stored = self._vault.rows()
         for key in sorted(keys):
             row = self._coordinator.picture.tables["checkpoints"].get(key)
-            if row is not None:
-                known = self.checkpoints.models.get(key)
-                if row.status == "aborted" and (known is None or known.status != "aborted"):
-                    self._abort(now, row)
-                self.checkpoints.put(key, translate.checkpoint(row, stored.get(key)))
-            # One that was given up is told once; it stays in sight while it is among the last of them.
-            elif not any(row.checkpoint_id == key for _, row in self.aborted):
+            if row is None and key in self.aborted:
+                row = self.aborted[key][1]  # it was told once, and stays in sight while it is among the last of them
+            if row is None:
                 self.checkpoints.drop(key)
-
-    def _abort(self, now: float, row: CheckpointSight) -> None:
-        if len(self.aborted) == _ABORTED_MAX:
-            self.checkpoints.drop(self.aborted[0][1].checkpoint_id)
-        self.aborted.append((now, row))
+            else:
+                self.checkpoints.put(key, translate.checkpoint(row, stored.get(key)))
 
     def _fold_barriers(self, touched: Touched) -> None:
         assert self._coordinator is not None  # noqa: S101 - fold has looked

@@ -138,6 +138,7 @@ class Hub:
 
     def tell(self, touched: Touched) -> None:
         """Take what a feed's message has changed; the next turn shows it."""
+        self.board.notice(touched, self._clock())
         for table, keys in touched.items():
             self._pending.setdefault(table, set()).update(keys)
 
@@ -221,7 +222,7 @@ class Hub:
             dispatcher_address=dispatcher.address if dispatcher is not None else "",
             dispatcher_heard_at=dispatcher.heard_at if dispatcher is not None else 0.0,
             dispatcher_connected=dispatcher is not None and dispatcher.connected,
-            aborted=tuple(board.aborted),
+            aborted=tuple(board.aborted.values()),
             barrier_p99_s=board.figures.barrier_wait(0.99),
             goodput=board.goodput.model,
             goodput_covered_s=board.times.covered_s,

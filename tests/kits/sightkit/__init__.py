@@ -1,9 +1,11 @@
 """Cores that are made of rows by hand, quiet ports, and the state app over them in one process or on a real socket."""
 
 from sightkit.feeds import HandFeed
+from sightkit.page import Viewer, sorted_rows
 from sightkit.quiet import NoJobs, NoVault, Pages
 from sightkit.rows import certificate, checkpoint, dataset, event, functions, job, lost, open_barrier, release, worker
 from sightkit.served import Served, serve_app
+from sightkit.stage import Stage
 
 __all__ = [
     "HandFeed",
@@ -11,6 +13,8 @@ __all__ = [
     "NoVault",
     "Pages",
     "Served",
+    "Stage",
+    "Viewer",
     "certificate",
     "checkpoint",
     "dataset",
@@ -21,5 +25,6 @@ __all__ = [
     "open_barrier",
     "release",
     "serve_app",
+    "sorted_rows",
     "worker",
 ]
