@@ -92,6 +92,8 @@ class BareClient(_Peer):
         super().__init__(endpoint)
         self.client_id = client_id or uuid.uuid4().hex
         self.seq = 0
+        self.seen = 0
+        """The number of the last ends that `result` has confirmed."""
         self.kept: set[bytes] = set()
         """Digests of what it has put."""
 
@@ -103,6 +105,7 @@ class BareClient(_Peer):
 
     def attach(self, *, deliver: bool = True, incarnation: str = "") -> wire.AttachedReply:
         """Begin, or go on after `reconnect`."""
+        self.seen = 0
         self.ask(wire.Attach, self.client_id, wire.FUNCTIONS_VERSION, "", deliver, incarnation)
         return self.hear(wire.AttachedReply)
 
@@ -119,9 +122,12 @@ class BareClient(_Peer):
         return task_id
 
     def result(self, timeout_s: float = 30.0) -> wire.TaskRow:
-        """Return the one end that comes next, and confirm it."""
+        """Return the one end that comes next, and confirm it; one that is said again is passed over."""
         results = self.hear(wire.Results, timeout_s)
+        while results.number <= self.seen:
+            results = self.hear(wire.Results, timeout_s)
         assert len(results.rows) == 1, results
+        self.seen = results.number
         self.say(wire.Seen(results.number))
         return results.rows[0]
 
