@@ -39,7 +39,14 @@ export function HealthStrip({ items }: { items: readonly HealthItem[] }) {
               )}
             </span>
             <span className="truncate text-base font-semibold text-ink">{item.value}</span>
-            {item.detail === undefined ? null : <span className="truncate text-xs text-ink-3">{item.detail}</span>}
+            {item.detail === undefined ? null : (
+              <span
+                className="line-clamp-2 text-xs break-words text-ink-3"
+                title={typeof item.detail === "string" ? item.detail : undefined}
+              >
+                {item.detail}
+              </span>
+            )}
           </span>
         </li>
       ))}

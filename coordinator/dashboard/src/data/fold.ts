@@ -1,5 +1,6 @@
 // Puts a live message's changes into a dashboard. What has not changed stays the same object, so nothing draws it anew.
 import type { Barrier, Checkpoint, Dashboard, DashboardChanges, Point, Worker } from "~/api/types";
+import { compareNames } from "~/format/collate";
 
 /** Lines and events kept in the page; older ones are asked for. */
 export const LOGS_MAX = 2_000;
@@ -37,8 +38,7 @@ function first<T>(rows: readonly T[], most: number): readonly T[] {
 
 const UNRANKED = Number.MAX_SAFE_INTEGER;
 
-const byRank = (a: Worker, b: Worker) =>
-  (a.rank ?? UNRANKED) - (b.rank ?? UNRANKED) || a.id.localeCompare(b.id, "en", { numeric: true });
+const byRank = (a: Worker, b: Worker) => (a.rank ?? UNRANKED) - (b.rank ?? UNRANKED) || compareNames(a.id, b.id);
 
 const newestFirst = (a: Checkpoint, b: Checkpoint) => b.created_at - a.created_at;
 

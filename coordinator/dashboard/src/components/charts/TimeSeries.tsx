@@ -5,6 +5,8 @@ import { IconButton } from "~/components/Button";
 import { formatClock } from "~/format/format";
 import { tokenColor, useTheme } from "~/theme/theme";
 import { ChartFrame } from "./ChartFrame";
+import { FLAG_PX, Flags } from "./Flags";
+import type { TimeSeriesMark } from "./flags";
 import { useSize } from "./size";
 
 export interface TimeSeriesLine {
@@ -15,11 +17,7 @@ export interface TimeSeriesLine {
   token?: string;
 }
 
-export interface TimeSeriesMark {
-  /** Unix seconds. */
-  at: number;
-  label: string;
-}
+export type { TimeSeriesMark };
 
 export interface TimeSeriesProps {
   title: string;
@@ -31,8 +29,10 @@ export interface TimeSeriesProps {
   height?: number;
   /** Charts with the same key share one cursor. */
   sync?: string;
-  /** Moments to draw a line at: a checkpoint, a loss. */
+  /** Moments to draw a line at: a checkpoint, a loss. One with a link has a flag above the line, too. */
   marks?: readonly TimeSeriesMark[];
+  /** Where a flag leads that stands for several marks, Unix seconds. */
+  flagHref?: (from: number, to: number) => string;
   /** Called with Unix seconds when a stretch is dragged over. */
   onRange?: (from: number, to: number) => void;
   /** What is missing when there is nothing to draw. */
@@ -41,6 +41,9 @@ export interface TimeSeriesProps {
 
 const HEIGHT_PX = 180;
 const FONT_PX = 11;
+/** The places left and right of the lines. */
+const AXIS_PX = 64;
+const RIGHT_PX = 28;
 
 const tokenOf = (line: TimeSeriesLine, index: number) => line.token ?? `series-${(index % 6) + 1}`;
 
@@ -109,7 +112,7 @@ function toData(x: readonly number[], lines: readonly TimeSeriesLine[]): uPlot.A
   return [Float64Array.from(x), ...lines.map((line) => [...line.values])];
 }
 
-function Plot({ title, x, lines, format, height, sync, marks = [], onRange, onCursor }: PlotProps) {
+function Plot({ title, x, lines, format, height, sync, marks = [], flagHref, onRange, onCursor }: PlotProps) {
   const [ref, { width }] = useSize<HTMLDivElement>();
   const theme = useTheme();
   const plot = useRef<uPlot | null>(null);
@@ -117,6 +120,7 @@ function Plot({ title, x, lines, format, height, sync, marks = [], onRange, onCu
   live.current = { format, onRange, onCursor, marks, x, lines };
   // The plot is made anew for other lines, another theme or size; new values are only handed in.
   const shape = JSON.stringify(lines.map((line, index) => [line.label, tokenOf(line, index)]));
+  const flags = flagHref !== undefined;
 
   useEffect(() => {
     const host = ref.current;
@@ -130,6 +134,7 @@ function Plot({ title, x, lines, format, height, sync, marks = [], onRange, onCu
       onCursor: (index) => live.current.onCursor(index),
       onRange: (from, to) => live.current.onRange?.(from, to),
       marks: () => live.current.marks,
+      top: flags ? FLAG_PX + 4 : 8,
       dark: theme === "dark",
     });
     const made = new uPlot(options, toData(live.current.x, live.current.lines), host);
@@ -138,12 +143,27 @@ function Plot({ title, x, lines, format, height, sync, marks = [], onRange, onCu
       plot.current = null;
       made.destroy();
     };
-  }, [ref, width, height, sync, shape, theme]);
+  }, [ref, width, height, sync, shape, flags, theme]);
 
   const data = useMemo(() => toData(x, lines), [x, lines]);
   useEffect(() => plot.current?.setData(data), [data]);
 
-  return <div ref={ref} role="img" aria-label={`${title}: a chart; its values are in the table`} className="w-full" />;
+  return (
+    <div className="relative">
+      <div ref={ref} role="img" aria-label={`${title}: a chart; its values are in the table`} className="w-full" />
+      {flagHref === undefined ? null : (
+        <Flags
+          label={title}
+          marks={marks}
+          from={x[0] ?? 0}
+          to={x.at(-1) ?? 0}
+          left={AXIS_PX}
+          width={width - AXIS_PX - RIGHT_PX}
+          hrefOf={flagHref}
+        />
+      )}
+    </div>
+  );
 }
 
 interface PlotSettings {
@@ -155,6 +175,8 @@ interface PlotSettings {
   onCursor: (index: number | null) => void;
   onRange: (from: number, to: number) => void;
   marks: () => readonly TimeSeriesMark[];
+  /** Room above the lines. */
+  top: number;
   dark: boolean;
 }
 
@@ -170,7 +192,7 @@ function plotOptions(settings: PlotSettings): uPlot.Options {
     width: settings.width,
     height: settings.height,
     legend: { show: false },
-    padding: [8, 28, 0, 0],
+    padding: [settings.top, RIGHT_PX, 0, 0],
     cursor: {
       y: false,
       drag: { x: true, y: false, setScale: false },
@@ -189,7 +211,7 @@ function plotOptions(settings: PlotSettings): uPlot.Options {
         space: 70,
         values: (_plot, at) => at.map((second) => formatClock(second * 1000).slice(0, 8)),
       },
-      { ...axis, size: 64, space: 34, values: (_plot, values) => values.map((value) => format(value)) },
+      { ...axis, size: AXIS_PX, space: 34, values: (_plot, values) => values.map((value) => format(value)) },
     ],
     series: [
       {},
@@ -223,11 +245,13 @@ function plotOptions(settings: PlotSettings): uPlot.Options {
 function drawMarks(plot: uPlot, marks: readonly TimeSeriesMark[]): void {
   const { ctx, bbox } = plot;
   ctx.save();
-  ctx.strokeStyle = tokenColor("accent");
   ctx.setLineDash([3, 3]);
-  for (const { at } of marks) {
+  for (const { at, tone } of marks) {
     const left = Math.round(plot.valToPos(at, "x", true));
     if (left < bbox.left || left > bbox.left + bbox.width) continue;
+    ctx.strokeStyle = tokenColor(tone ?? "accent");
+    // What is as usual stays behind the lines.
+    ctx.globalAlpha = tone === "ok" || tone === "info" || tone === "neutral" ? 0.4 : 1;
     ctx.beginPath();
     ctx.moveTo(left, bbox.top);
     ctx.lineTo(left, bbox.top + bbox.height);

@@ -1,5 +1,6 @@
 // Which rows of a table are shown and in what order. It draws nothing.
 import type { ReactNode } from "react";
+import { compareNames } from "~/format/collate";
 
 export type SortValue = string | number | boolean | null | undefined;
 
@@ -29,7 +30,7 @@ export interface Sort {
 
 function compare(a: NonNullable<SortValue>, b: NonNullable<SortValue>): number {
   if (typeof a === "number" && typeof b === "number") return a - b;
-  return String(a).localeCompare(String(b), "en", { numeric: true });
+  return compareNames(String(a), String(b));
 }
 
 const isMissing = (value: SortValue): value is null | undefined =>
