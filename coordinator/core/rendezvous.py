@@ -243,8 +243,7 @@ class Rendezvous:
     def deregister(self, session: Session, request: Deregister) -> None:
         """Let the caller go. The generation without it begins when the step is over, for all who leave in it."""
         worker = self.caller(session)
-        why = f": {request.reason}" if request.reason else ""
-        self._world.show("worker_left", f"worker {worker.worker_id} left{why}", worker_id=worker.worker_id)
+        self._show_end(worker, "worker_left", "left", request.reason)
         self.remove(worker, "leave")
         session.worker = None
         self._world.reply(session, request.seq, Done)
@@ -256,9 +255,7 @@ class Rendezvous:
         if worker is None:
             raise NotFoundError(f"worker_id {request.worker_id!r} is not registered; known: {self.known}")
         if worker.pid == request.pid:
-            why = f": {request.reason}" if request.reason else ""
-            text = f"worker {worker.worker_id} is lost: its process was reported dead{why}"
-            self._world.show("worker_lost", text, worker_id=worker.worker_id)
+            self._show_end(worker, "worker_lost", "is lost: its process was reported dead", request.reason)
             self.remove(worker, "lost")
         self._world.reply(session, request.seq, Done)
 
@@ -350,6 +347,10 @@ class Rendezvous:
         """Let the generation say now who is gone: what follows in this step depends on who is still there."""
         if self._bereft:
             self._settle()
+
+    def _show_end(self, worker: Worker, kind: str, what: str, reason: str) -> None:
+        why = f": {reason}" if reason else ""
+        self._world.show(kind, f"worker {worker.worker_id} {what}{why}", worker_id=worker.worker_id)
 
     def _settle(self) -> None:
         """Form, break or keep the generation."""
