@@ -155,6 +155,7 @@ class SessionState:
             epoch=max(self.epoch, self.reported_epoch),
             progress=self.progress,
             generation=self.generation,
+            spent=self.spent.report(),
         )
 
 

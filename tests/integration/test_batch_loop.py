@@ -14,6 +14,7 @@ import pytest
 from strata_zmq import TrainingOrchestrator
 from strata_zmq.errors import DeadlineExceededError, InvalidArgumentError
 from strata_zmq.feed import ArrayReader
+from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.messages import Membership
 
 TOTAL = 100
@@ -177,3 +178,27 @@ def test_samples_come_with_their_batch_through_changes(coordinator: Any, tmp_pat
             ends = [pool.submit(check, batches) for batches in (stream, late)]
             rest = [one for end in ends for one in end.result(60)]
     assert sorted(committed + rest) == list(range(TOTAL))
+
+
+def test_the_coordinator_shows_where_each_worker_spends_its_time(
+    join: Callable[..., list[TrainingOrchestrator]], run_dir: Path
+) -> None:
+    """By the workers' own account: the samples handed out, their waits for data and for each other."""
+    np.save(run_dir / "x.npy", np.arange(TOTAL))
+    reader = ArrayReader({"x": str(run_dir / "x.npy")})
+    workers = join(2, shard_size=TOTAL)
+
+    def train(worker: TrainingOrchestrator) -> None:
+        for _ in worker.batches("numbers", 30, every_rank=True, timeout_s=30, reader=reader):
+            pass
+        assert worker.heartbeat()
+
+    in_parallel(workers, train)
+    shown = workers[0].session.client.request(wire.GetSight(), 10.0).state.workers
+    spent = {row.worker_id: row.spent for row in shown}
+    assert sorted((one.samples, one.batches, sum(one.data_waits)) for one in spent.values()) == [
+        (0, 4, 0),
+        (TOTAL, 4, 4),
+    ]
+    assert all(one.barrier_s > 0 and one.training_s > 0 for one in spent.values())
+    assert max(one.data_s for one in spent.values()) > 0

@@ -128,5 +128,5 @@ def test_waiting_for_the_other_ranks_is_told_apart_from_the_work_around_it(clock
     clock.now += 7
     session.state = "TRAINING"
     clock.now += 1
-    told = session.spent.report()
+    told = session.report().spent
     assert seconds(told) == {"training": 4, "data": 0, "barrier": 10, "checkpoint": 7}
