@@ -77,7 +77,7 @@ class FleetOptions:
                 *("--mode", self.mode, "--workers", str(self.workers)),
                 *("--task-deadline", f"{self.task_deadline_s:g}", "--lease", f"{self.lease_s:g}"),
                 *(("--store", self.store) if self.store else ()),
-                *(children if self.mode == "local" else ()),
+                *(("--grace", f"{self.grace_s:g}", *children) if self.mode == "local" else ()),
                 *ready,
             ]
         if name == "worker":

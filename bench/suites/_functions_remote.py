@@ -45,7 +45,7 @@ SPEED_UP = 3.8
 _WAIT_S = 60.0
 _COMMIT = TaskLimits(durability="commit")
 _NONE = "durability: none (the dispatcher's memory)"
-_IN_SQLITE = "durability: commit, SQLite: accepted, assigned and ended are on the disk before anybody is told"
+_IN_SQLITE = "durability: commit, SQLite: accepted, may begin and ended are on the disk before anybody is told"
 _IN_REDIS = "durability: commit, Redis with appendonly yes and appendfsync always"
 
 

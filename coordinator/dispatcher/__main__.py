@@ -82,6 +82,13 @@ def _parser() -> Parser:
     )
     add("--memory-bytes", type=int, default=base.memory_bytes, help="of one child, in mode local; 0: no limit")
     add("--gpus", default="", help="devices to deal out by the label gpu, in mode local: 0,1")
+    add(
+        "--grace",
+        dest="grace_s",
+        type=float,
+        default=base.grace_s,
+        help="seconds for running calls to end after SIGTERM, in mode local",
+    )
     add("--curve-keys", help="a key folder: the socket speaks CURVE only (default: STRATA_CURVE_KEYS)")
     add(
         "--ready-fd", type=int, default=-1, help="write one JSON line with the endpoint to this descriptor when serving"

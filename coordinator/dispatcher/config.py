@@ -41,6 +41,8 @@ class DispatcherConfig:
     memory_bytes: int = 0
     """What one child of its own may use, in mode `local`; 0: no limit."""
     gpus: tuple[str, ...] = ()
+    grace_s: float = 10.0
+    """How long calls of its own children may take to end after SIGTERM."""
     curve_keys: str = field(default_factory=lambda: os.environ.get("STRATA_CURVE_KEYS", ""))
 
     def __post_init__(self) -> None:
@@ -62,6 +64,7 @@ class DispatcherConfig:
             ("heartbeat_s", 0.01),
             ("client_lease_s", 0.05),
             ("task_deadline_s", 0),
+            ("grace_s", 0),
         ):
             value = getattr(self, name)
             if not least_s <= value <= 86_400:

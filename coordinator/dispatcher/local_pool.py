@@ -19,6 +19,8 @@ from strata_zmq.functions.dispatch.events import (
     Wanted,
     WorkerAlive,
     WorkerEnlisted,
+    WorkerLost,
+    WorkerRetiring,
 )
 from strata_zmq.functions.pool.options import PoolOptions
 from strata_zmq.functions.pool.pool import ChildPool
@@ -27,6 +29,10 @@ from .blobs import Blobs
 from .config import DispatcherConfig
 
 __all__ = ["LocalPool"]
+
+_PACKETS_AHEAD = 6
+"""A commit lasts longer than the short calls of two packets. What lies unread at a child is granted already: no more is
+lost with it."""
 
 
 class LocalPool:
@@ -39,6 +45,7 @@ class LocalPool:
         self._name = f"local:{incarnation}"
         self._held = 0
         self._function = b""
+        self._retiring = False
         self._config = config
         self._pool = ChildPool(
             PoolOptions(
@@ -48,7 +55,7 @@ class LocalPool:
                 gpus=config.gpus,
                 grow="all",
                 worker_name=self._name,
-                packets_ahead=1,
+                packets_ahead=_PACKETS_AHEAD,
             )
         )
         self.offered = False
@@ -80,6 +87,16 @@ class LocalPool:
         self._held += len(tasks)
         self._function = tasks[-1].function
         self.offered = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether any call has not ended."""
+        return self._held > 0
+
+    def retire(self) -> tuple[WorkerRetiring, Returned]:
+        """Begin nothing new: what waits is given back, what runs goes on."""
+        self._retiring = True
+        return WorkerRetiring(self.session), self.recall(self._pool.waiting)
 
     def grant(self, attempts: Sequence[Attempt]) -> None:
         """Let attempts begin that ask: it is written down that they may have."""
@@ -116,13 +133,16 @@ class LocalPool:
             self._bring(turn.lacking)
         if turn.broken:
             raise UnavailableError(f"the children of mode 'local' cannot be started: {turn.broken}")
+        if self._retiring:
+            return
         if turn.outcomes or turn.returned or not self._held:
             depth = credit(self._config.workers, self._pool.service(self._function))
             add(Wanted(self.session, max(0, depth - self._held)))
 
-    def close(self) -> None:
-        """End the children."""
+    def close(self) -> WorkerLost:
+        """End the children, and return what that means for what they had."""
         self._pool.close(kill=True)
+        return WorkerLost(self.session, "its dispatcher was asked to end")
 
     def _bring(self, digests: Sequence[bytes]) -> None:
         for digest in digests:

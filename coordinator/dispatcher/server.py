@@ -63,7 +63,8 @@ class Dispatcher:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._gate = accept_job_key_only(self._context, keys) if keys else None
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._stopping = False
+        self._asked_to_end = 0
+        self._retiring_until = math.inf
         self._local: LocalPool | None = None
         try:
             self._socket = open_socket(self._context, zmq.ROUTER, FUNCTIONS, keys=keys, server=True)
@@ -74,16 +75,20 @@ class Dispatcher:
             raise
 
     def serve(self) -> None:
-        """Serve until `stop`; raises StorageError if a record cannot be written."""
+        """Serve until `stop`; raises StorageError if a record cannot be written.
+
+        In mode `local` the calls that run are waited for, as long as `grace_s` allows; what they were is written down.
+        """
         try:
             self._serve()
+            self._part()
         finally:
             self._close()
 
     def stop(self) -> None:
-        """Ask the loop to end; safe in a signal handler, and from another thread."""
-        self._stopping = True
+        """Ask the loop to end; asked again, it ends at once. Safe in a signal handler, and from another thread."""
         os.eventfd_write(self._wake, 1)
+        self._asked_to_end += 1
 
     def _build(self) -> None:
         config = self.config
@@ -132,7 +137,7 @@ class Dispatcher:
         gc.set_threshold(GARBAGE_MIN)
         tick_at = time.monotonic()
         wait_s = 0.0
-        while not self._stopping:
+        while not self._has_ended():
             poller.poll(math.ceil(wait_s * 1000))
             now = time.monotonic()
             if now >= tick_at:
@@ -153,11 +158,33 @@ class Dispatcher:
                 sessions.take(connection, cast("FromWorker", message), frames, now)
         if self._local is not None:
             self._local.turn(now, agenda.events.append)
-        effects = self._core.step(agenda.events, now)
+        self._step(now)
+
+    def _step(self, now: float) -> None:
+        effects = self._core.step(self._agenda.events, now)
         if effects.records:
             self._persist(effects)
         self._tell(effects, now)
-        agenda.turn_over()
+        self._agenda.turn_over()
+
+    def _has_ended(self) -> bool:
+        """Go on, let running children finish, or end."""
+        local = self._local
+        if not self._asked_to_end or local is None or self._asked_to_end > 1:
+            return self._asked_to_end > 0
+        now = time.monotonic()
+        if self._retiring_until == math.inf:
+            os.eventfd_read(self._wake)
+            self._retiring_until = now + self.config.grace_s
+            self._agenda.events += local.retire()
+        return not local.busy or now >= self._retiring_until
+
+    def _part(self) -> None:
+        """End the children; what they still had is lost with them, or waits for the next life."""
+        local, self._local = self._local, None
+        if local is not None:
+            self._agenda.events.append(local.close())
+            self._step(time.monotonic())
 
     def _persist(self, effects: Effects) -> None:
         self._blobs.make_durable(self._agenda.digests)
@@ -217,7 +244,7 @@ class Dispatcher:
         local = self._local
         if self._mailbox.backlog or self._agenda.events or (local is not None and local.offered):
             return 0.0
-        due = tick_at
+        due = min(tick_at, self._retiring_until)
         for at in (self._core.next_wakeup(), local.next_wakeup() if local is not None else None):
             if at is not None and at < due:
                 due = at

@@ -174,28 +174,24 @@ class Ends:
 
     def lose(self, worker: Worker, reason: str) -> None:
         """Place what a worker held whose session has ended: what had started is lost, the rest goes elsewhere."""
+        gone: list[Task] = []
         back: list[Task] = []
-        died: set[bytes] = set()
-        for task in list(worker.held.values()):
+        for task in worker.held.values():
             if task.state == "RUNNING":
-                # One machine that goes is one death of a function, however many of its calls were there.
-                self.lost(task, worker.worker_id, reason, blame=task.function not in died)
-                died.add(task.function)
+                gone.append(task)
             else:
                 back.append(task)
         worker.held = {}
         worker.ghosts = {}
+        self.lost_together(gone, worker.worker_id, reason)
         self.requeue(back)
 
-    def lost(self, task: Task, worker_id: str, reason: str, *, blame: bool = True) -> None:
-        """End an attempt whose worker is gone; nothing holds the task any more."""
-        text = f"its worker was lost while it ran: {worker_id}: {reason}"
-        outcome = _failure(task, "worker_lost", text, worker_id)
-        if task.state == "RUNNING":
-            self._world.running -= 1
-        done: list[Task] = []
-        self._lost_or_again(task, outcome, done, blame=blame)
-        self._results.take(done)
+    def lost_together(self, tasks: Sequence[Task], worker_id: str, reason: str) -> None:
+        """End attempts that one worker had begun which is gone: one death of a function, however many calls of it."""
+        died: set[bytes] = set()
+        for task in tasks:
+            self._lost(task, worker_id, reason, blame=task.function not in died)
+            died.add(task.function)
 
     # ---- what clients say --------------------------------------------------------------------------------------------
 
@@ -269,8 +265,12 @@ class Ends:
         self._queue.front(front)
 
     def withdraw(self, worker: Worker) -> None:
-        """Take a worker's unstarted tasks from it, which it has not given back when it was asked."""
-        back = [task for task in worker.held.values() if task.state == "QUEUED"]
+        """Take a worker's unstarted tasks from it, which it has not given back when it was asked.
+
+        A durable one that may begin is not taken: that it has begun may be on its way here, and it must not run twice.
+        """
+        held = worker.held.values()
+        back = [task for task in held if task.state == "QUEUED" and (task.asks or task.limits.durability == "none")]
         for task in back:
             worker.haunt(task)
             self._ask_to_stop(worker.session, task)
@@ -300,6 +300,16 @@ class Ends:
             self._lost_or_again(task, outcome, done, blame=True)
         else:
             self._again_or_end(task, outcome, done)
+
+    def _lost(self, task: Task, worker_id: str, reason: str, *, blame: bool) -> None:
+        """End an attempt whose worker is gone; nothing holds the task any more."""
+        text = f"its worker was lost while it ran: {worker_id}: {reason}"
+        outcome = _failure(task, "worker_lost", text, worker_id)
+        if task.state == "RUNNING":
+            self._world.running -= 1
+        done: list[Task] = []
+        self._lost_or_again(task, outcome, done, blame=blame)
+        self._results.take(done)
 
     def _lost_or_again(self, task: Task, outcome: Outcome, done: list[Task], *, blame: bool) -> None:
         quarantine = blame and outcome.started and self._retries.death(task)

@@ -76,9 +76,8 @@ class Enlistment:
             self._patience_until = inf
             awaited, self._awaited = self._awaited, {}
             for worker_id, tasks in awaited.items():
-                for task_id, task in tasks.items():
-                    if self._ends.limbo.pop(task_id, None) is not None:
-                        self._ends.lost(task, worker_id, "it has not come back since the dispatcher was restarted")
+                gone = [task for task_id, task in tasks.items() if self._ends.limbo.pop(task_id, None) is not None]
+                self._ends.lost_together(gone, worker_id, "it has not come back since the dispatcher was restarted")
 
     def await_worker(self, row: RecoveredTask) -> None:
         """Wait for the worker that may have begun with a recovered task."""

@@ -373,9 +373,9 @@ class ChildPool:
 
     def _late_at(self) -> float | None:
         """Return when all children will be in calls that take longer than expected; None while one is free."""
-        if not all(child.ready and child.calls for child in self._roster.children):
+        if not self._roster.full or not all(child.ready and child.calls for child in self._roster.children):
             return None
-        return max((child.since + self._patience(child) for child in self._roster.children), default=None)
+        return max(child.since + self._patience(child) for child in self._roster.children)
 
     def _mind_gate(self, now: float, turn: PoolTurn) -> None:
         """Ask for what could begin in a moment; give back what was granted, and will not."""
@@ -391,7 +391,8 @@ class ChildPool:
                 child for child in children if child.ready and child.calls and now < child.since + self._patience(child)
             ]
             present = [service(child.calls[0].function) for child in busy]
-            most = ahead(len(self._roster.idle()), present, service(head.function))
+            free = len(self._roster.idle()) + self._options.children - len(children)
+            most = ahead(free, present, service(head.function))
         turn.asking = gate.ask(most, now)
 
     def _fill(self, now: float) -> None:

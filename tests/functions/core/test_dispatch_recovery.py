@@ -6,6 +6,7 @@ from dispatchkit import Driver, call, named
 
 from strata_zmq.domain.task import Budget, Outcome, State, Task, TaskLimits
 from strata_zmq.functions.dispatch.core import CoreConfig
+from strata_zmq.functions.dispatch.events import WorkerAlive
 from strata_zmq.functions.dispatch.records import Begun, Recovered, RecoveredTask, Requeued
 
 DURABLE = TaskLimits(durability="commit")
@@ -138,6 +139,23 @@ def test_who_does_not_have_it_or_is_to_stop_it_may_not_begin() -> None:
     assert (driver.effects.records, driver.effects.may_begin) == ([], {})
 
 
+def test_what_may_begin_is_not_taken_from_a_worker_that_does_not_answer_a_recall() -> None:
+    driver = Driver(CoreConfig(lease_s=5.0, stall_s=0.02))
+    session, other = driver.enlist("w", mode="pull"), 0
+    driver.want(session, 3)
+    tasks = [call(number, DURABLE) for number in range(3)]
+    driver.submit(*tasks)
+    driver.start(session, tasks[0])
+    driver.ask(session, tasks[1])
+    other = driver.enlist("other", slots=2)
+    driver.pass_time(0.1)
+    assert driver.effects.recalled == {session: 2}
+    for _ in range(6):
+        driver.now += 1.0
+        driver.say(WorkerAlive(session), WorkerAlive(other))
+    assert [task.worker for task in tasks] == [session, session, other]
+
+
 def test_what_may_begin_and_is_given_back_is_nobodys_any_more() -> None:
     driver = Driver(CONFIG)
     session = driver.enlist("w")
@@ -211,3 +229,13 @@ def test_everything_recovered_is_counted() -> None:
     counts = driver.core.counts()
     assert (counts.queued, counts.running, counts.ended) == (2, 0, 1)
     assert (counts.queued_bytes, counts.result_bytes) == (20, 6)
+
+
+def test_a_worker_that_is_gone_is_one_death_of_a_function_however_many_of_its_calls_were_there() -> None:
+    config = CoreConfig(lease_s=5.0, quarantine_deaths=2)
+    driver, tasks = begin(*[begun(n) for n in range(10)], waiting(20), config=config)
+    driver.pass_time(5.0)
+    assert [task.state for task in tasks] == ["FAILED"] * 10 + ["QUEUED"]
+    driver, tasks = begin(*[begun(n, worker=f"w{n % 2}") for n in range(10)], waiting(20), config=config)
+    driver.pass_time(5.0)
+    assert {task.state for task in tasks} == {"FAILED"}

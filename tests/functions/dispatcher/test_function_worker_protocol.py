@@ -40,8 +40,8 @@ def worker(dispatcher: BareDispatcher, folder: Path, ending: ExitStack) -> subpr
     return made
 
 
-def task(body: bytes = QUICK) -> wire.AssignedTask:
-    return wire.AssignedTask(new_id(), 1, bytes(16), body, 0)
+def task(body: bytes = QUICK, *, asks: bool = False) -> wire.AssignedTask:
+    return wire.AssignedTask(new_id(), 1, bytes(16), body, 0, asks=asks)
 
 
 def refs(rows: list[wire.TaskRef]) -> list[bytes]:
@@ -136,6 +136,45 @@ def test_asked_to_end_it_gives_back_what_has_not_begun_and_says_goodbye(
     while not goodbye.now:
         goodbye = dispatcher.hear(wire.Retire)
     assert worker.wait(10.0) == 0
+
+
+def test_what_asks_begins_when_it_may_and_not_before(
+    dispatcher: BareDispatcher, worker: subprocess.Popen[bytes]
+) -> None:
+    """Others pass it by. It is asked for when the child is free, and again where there is no answer."""
+    asking, other = task(asks=True), task()
+    dispatcher.assign(asking, other)
+    assert refs(dispatcher.hear_turn("started").started) == [other.task_id]
+    assert refs(dispatcher.hear_turn("asks").asks) == [asking.task_id]
+    again = dispatcher.hear(wire.Turn)
+    while not again.asks:
+        assert not again.started
+        dispatcher.settle(again)
+        again = dispatcher.hear(wire.Turn)
+    assert refs(again.asks) == [asking.task_id]
+    dispatcher.say(wire.Begin(dispatcher.session, again.asks))
+    assert refs(dispatcher.hear_turn("started").started) == [asking.task_id]
+    said: list[bytes] = []
+    while asking.task_id not in said:
+        said += [row.task_id for row in dispatcher.hear_turn("outcomes").outcomes]
+
+
+def test_what_asks_is_asked_for_again_in_a_new_session(
+    dispatcher: BareDispatcher, worker: subprocess.Popen[bytes]
+) -> None:
+    kept, dropped = task(asks=True), task(asks=True)
+    dispatcher.assign(kept, dropped)
+    dispatcher.hear_turn("asks")
+    dispatcher.say(wire.Complaint(0, "unknown_session", "enlist"))
+    asked = dispatcher.enlist(wire.TaskRef(dropped.task_id, 1))
+    assert {(one.task_id, one.phase) for one in asked.held} == {
+        (kept.task_id, "waiting"),
+        (dropped.task_id, "waiting"),
+    }
+    turn = dispatcher.hear_turn("asks")
+    assert refs(turn.asks) == [kept.task_id]
+    dispatcher.say(wire.Begin(dispatcher.session, turn.asks))
+    assert refs(dispatcher.hear_turn("started").started) == [kept.task_id]
 
 
 def test_recalled_tasks_come_back_newest_first_and_unbegun(

@@ -33,6 +33,8 @@ class Owner:
         self.outcomes: dict[Attempt, Outcome] = {}
         self.doubled: list[Attempt] = []
         self.started: list[Attempt] = []
+        self.asking: list[Attempt] = []
+        self.returned: list[Attempt] = []
         self.lacking: list[bytes] = []
         self.broken = ""
         self.before: Callable[[list[Attempt]], Collection[Attempt]] | None = None
@@ -74,6 +76,8 @@ class Owner:
                 self.doubled.append(key)
             self.outcomes[key] = outcome
         self.started += turn.started
+        self.asking += turn.asking
+        self.returned += turn.returned
         self.lacking += turn.lacking
         self.broken = self.broken or turn.broken
         return turn
