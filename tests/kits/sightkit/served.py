@@ -22,6 +22,12 @@ class Served:
     host: str
     port: int
     loop: asyncio.AbstractEventLoop
+    server: Server
+
+    @property
+    def connections(self) -> int:
+        """How many connections the server holds, closing ones too."""
+        return len(self.server.server_state.connections)
 
     def call(self, function: Any, *args: Any, timeout_s: float = 10.0) -> Any:
         """Return what `function` returns on the app's loop."""
@@ -50,7 +56,7 @@ def serve_app(app: FastAPI, **options: Any) -> Iterator[Served]:
         thread.start()
         try:
             assert ready.wait(10), "the app was not served within 10 s"
-            yield Served(made["url"], "127.0.0.1", port, made["loop"])
+            yield Served(made["url"], "127.0.0.1", port, made["loop"], server)
         finally:
             server.should_exit = True
             thread.join(20)
