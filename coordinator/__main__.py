@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from strata_zmq.errors import StrataError
-from strata_zmq.startup import announce, log_to_stderr
+from strata_zmq.startup import NO_API, announce, check_api_port, log_to_stderr, sources_of
+from strata_zmq.transport.endpoints import seen_over
 
+from .api_child import ApiChild
 from .config import CoordinatorConfig
 from .recover import recover as repair
 from .server import Server, serve
@@ -17,9 +21,11 @@ from .server import Server, serve
 __all__ = ["main", "run"]
 
 _DEFAULTS = CoordinatorConfig(curve_keys="", supervisor_token="")
+_HERE = "tcp://127.0.0.1:0"
 
 
 def run(
+    context: typer.Context,
     control: Annotated[
         str, typer.Option(help="Where workers register: host:port or ipc:///path.", envvar="STRATA_CONTROL")
     ] = _DEFAULTS.control,
@@ -55,6 +61,14 @@ def run(
     curve_keys: Annotated[
         str, typer.Option(help="A key folder: every socket speaks CURVE.", envvar="STRATA_CURVE_KEYS")
     ] = "",
+    api_port: Annotated[
+        str,
+        typer.Option(
+            help="The dashboard's port; 0 takes a free one, none: no dashboard  [default: 3000, or the next free one].",
+            show_default=False,
+            envvar="STRATA_API_PORT",
+        ),
+    ] = "",
     ready_fd: Annotated[
         int, typer.Option(help="Write one JSON line with the endpoints to this descriptor when serving.")
     ] = -1,
@@ -67,6 +81,7 @@ def run(
         _recover(Path(journal))
         return
     log_to_stderr()
+    port = check_api_port(api_port)
     config = CoordinatorConfig(
         control=control,
         broadcast=broadcast,
@@ -85,12 +100,28 @@ def run(
         keep_every=keep_every,
         keep_best=keep_best,
         curve_keys=curve_keys,
+        sources=_sources(context, lease_s),
     )
+    with ExitStack() as stack:
 
-    def on_ready(server: Server) -> None:
-        announce(ready_fd, control=server.control_endpoint, broadcast=server.broadcast_endpoint)
+        def on_ready(server: Server) -> None:
+            announce(ready_fd, control=server.control_endpoint, broadcast=server.broadcast_endpoint)
+            if port != NO_API:
+                url = seen_over(server.control_endpoint, _HERE)
+                stack.enter_context(ApiChild(url, port, curve_keys=config.curve_keys))
 
-    raise typer.Exit(serve(config, on_ready=on_ready))
+        status = serve(config, on_ready=on_ready)
+    raise typer.Exit(status)
+
+
+def _sources(context: typer.Context, lease_s: float) -> dict[str, str]:
+    """Return where the settings come from; those that are at their defaults are missing."""
+    sources: dict[str, str] = dict(sources_of(context))
+    if "heartbeat_s" not in sources and lease_s / 6 < _DEFAULTS.heartbeat_s:
+        sources["heartbeat_s"] = "derived"
+    if os.environ.get("STRATA_SUPERVISOR_TOKEN"):
+        sources["supervisor_token"] = "environment"  # noqa: S105 - it says where, not what
+    return sources
 
 
 def _recover(journal: Path) -> None:

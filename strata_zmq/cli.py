@@ -61,6 +61,14 @@ _WhenBusy = Annotated[
         envvar="STRATA_WHEN_BUSY",
     ),
 ]
+_ApiPort = Annotated[
+    str,
+    typer.Option(
+        help="The dashboard's port; 0 takes a free one, none: no dashboard  [default: 3000, or the next free one].",
+        show_default=False,
+        envvar="STRATA_API_PORT",
+    ),
+]
 _Interval = Annotated[float, typer.Option(help="Seconds between plain lines.")]
 
 
@@ -126,6 +134,7 @@ def run(
     relay: Annotated[
         bool, typer.Option("--agent/--no-agent", help="Workers share one connection to the coordinator.")
     ] = True,
+    api_port: _ApiPort = "",
 ) -> int:
     """Run a job on this machine: a coordinator, storage writers and N workers."""
     from strata_zmq.workers.launcher.job import Limits
@@ -154,6 +163,7 @@ def run(
         progress_interval_s=progress_interval,
         limits=Limits(worker_restarts=max_restarts, grace_s=grace),
         relay=relay,
+        api_port=api_port.strip(),
     )
     return Supervisor(options).run()
 
@@ -229,6 +239,12 @@ def agent(
 def coordinator(args: _Arguments = None) -> None:
     """Serve as a job's coordinator."""
     become("strata_zmq.coordinator", *(args or ()))
+
+
+@app.command(context_settings=_FORWARD, add_help_option=False)
+def api(args: _Arguments = None) -> None:
+    """Serve a job's state: the dashboard, REST, a live feed, metrics."""
+    become("strata_zmq.coordinator.api.state", *(args or ()))
 
 
 @app.command(context_settings=_FORWARD, add_help_option=False)

@@ -9,12 +9,30 @@ import argparse
 import json
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.logs import log_to
 
-__all__ = ["Parser", "add_coordinator", "announce", "become", "log_to_stderr"]
+__all__ = [
+    "DEFAULT_API_PORT",
+    "NO_API",
+    "Parser",
+    "add_coordinator",
+    "announce",
+    "become",
+    "check_api_port",
+    "log_to_stderr",
+    "sources_of",
+]
+
+
+if TYPE_CHECKING:
+    import typer
+
+DEFAULT_API_PORT = 3000
+NO_API = "none"
+_PORT_MAX = 65_535
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,6 +51,26 @@ def add_coordinator(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("COORDINATOR_URL", "localhost:50051"),
         help="host:port or ipc:///path (default: COORDINATOR_URL, or localhost:50051)",
     )
+
+
+def check_api_port(text: str) -> str:
+    """Return what `--api-port` takes: a number, "none" for no API, "" for the default, which yields when it is taken.
+
+    InvalidArgumentError for anything else.
+    """
+    text = text.strip()
+    if text in ("", NO_API) or (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _PORT_MAX):
+        return text
+    raise InvalidArgumentError(
+        f"--api-port (STRATA_API_PORT) is {text!r}: it takes 1 to {_PORT_MAX}, 0 for a free one, or {NO_API} for no API"
+    )
+
+
+def sources_of(context: typer.Context) -> dict[str, Literal["option", "environment"]]:
+    """Return where a command's values come from, by parameter; those that are at their defaults are missing."""
+    words: dict[str, Literal["option", "environment"]] = {"COMMANDLINE": "option", "ENVIRONMENT": "environment"}
+    told = {name: context.get_parameter_source(name) for name in context.params}
+    return {name: words[one.name] for name, one in told.items() if one is not None and one.name in words}
 
 
 def become(module: str, *args: str) -> NoReturn:

@@ -5,10 +5,13 @@ Owns their spelling; never starts one. A run takes them as a value, so that a te
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from strata_zmq.startup import NO_API
 
 from .options import RunOptions
 from .process import Child
@@ -35,7 +38,17 @@ def _coordinator(endpoints: Endpoints, journal: Path, options: RunOptions) -> li
         *("--initial-workers", str(options.workers), "--min-workers", str(options.min_workers)),
         *("--lease-s", f"{options.lease_s:g}", "--keep-count", str(options.keep_count)),
         *("--keep-every", str(options.keep_every), "--keep-best", options.keep_best),
+        *("--api-port", NO_API),  # the run has one of its own, which knows its logs
         *("--ready-fd", Child.READY_FD),
+    ]
+
+
+def _api(endpoints: Endpoints, logs: Path, _store: str, options: RunOptions) -> list[str]:
+    return [
+        *(sys.executable, "-m", "strata_zmq.coordinator.api.state", "--coordinator", endpoints.control),
+        *(("--port", options.api_port) if options.api_port else ()),
+        *("--logs", str(logs)),
+        *("--parent", str(os.getpid()), "--ready-fd", Child.READY_FD),
     ]
 
 
@@ -67,3 +80,4 @@ class Commands:
     writer: Callable[[str, str, str, RunOptions], list[str]] = _writer
     relay: Callable[[str, str], list[str]] = _relay
     worker: Callable[[RunOptions], list[str]] = _worker
+    api: Callable[[Endpoints, Path, str, RunOptions], list[str]] = _api

@@ -12,7 +12,13 @@ from pathlib import Path
 from .commands import Endpoints
 from .options import RunOptions
 
-__all__ = ["common_environment", "coordinator_environment", "supervisor_token", "worker_environment"]
+__all__ = [
+    "api_environment",
+    "common_environment",
+    "coordinator_environment",
+    "supervisor_token",
+    "worker_environment",
+]
 
 _GRACE_SHARE = 0.8
 _TOKEN = "STRATA_SUPERVISOR_TOKEN"  # noqa: S105 - the variable's name
@@ -41,6 +47,12 @@ def supervisor_token() -> str:
 def coordinator_environment(common: Mapping[str, str], token: str) -> dict[str, str]:
     """Return the coordinator's environment: only it and the supervisor know the token that may report deaths."""
     return dict(common) | {_TOKEN: token}
+
+
+def api_environment(common: Mapping[str, str]) -> dict[str, str]:
+    """Return the API's environment: with a token that the user has named, whoever reaches the API may stop the job."""
+    token = supervisor_token()
+    return dict(common) | ({_TOKEN: token} if token else {})
 
 
 def worker_environment(

@@ -13,12 +13,14 @@ from typing import Literal
 
 __all__ = ["Effect", "Finish", "Job", "Limits", "Member", "Phase", "Report", "Say", "Signal", "Spawn", "exit_code"]
 
-Role = Literal["coordinator", "writer", "relay", "worker"]
+Role = Literal["coordinator", "writer", "relay", "worker", "api"]
 Stage = tuple[Role, ...]
 Ladder = tuple[tuple[signal.Signals, float], ...]
 
 # In this order they start; each stage ends after those behind it. A relay outlives the workers that speak through it.
-_STAGES: tuple[Stage, ...] = (("coordinator",), ("writer", "relay"), ("worker",))
+# The API is started with the workers, waited for by nobody, and ends first.
+_STAGES: tuple[Stage, ...] = (("coordinator",), ("writer", "relay"), ("worker",), ("api",))
+_EXIT_USAGE = 2
 
 
 class Phase(Enum):
@@ -36,7 +38,7 @@ class MemberState(Enum):
     ABSENT = "absent"
     STARTING = "starting"
     UP = "up"
-    LOST = "lost"  # dead; its restart waits: a worker's until the coordinator knows, a relay's for a while
+    LOST = "lost"  # dead; its restart waits: a worker's until the coordinator knows, others' for a while
     DONE = "done"
     FAILED = "failed"
 
@@ -53,7 +55,7 @@ class Limits:
     drain_s: float = 15.0  # more than a writer takes by itself
     terminate_s: float = 3.0
     kill_s: float = 5.0
-    relay_wait_s: float = 0.5  # before a relay's first restart; doubles with each
+    relay_wait_s: float = 0.5  # before a relay's or the API's first restart; doubles with each
     relay_wait_max_s: float = 30.0
 
 
@@ -150,6 +152,7 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     coordinator: bool = True
     relay: bool = False
+    api: bool = False
     host: str = ""
     unreported_s: float = 0.0
     rejoin_s: float = 3.0
@@ -171,6 +174,7 @@ class Job:
         names += [(f"{writer}-{index}", "writer", index) for index in range(self.writers)]
         names += [("relay", "relay", 0)] * self.relay
         names += [(f"{self.host or 'worker'}-{index}", "worker", index) for index in range(self.workers)]
+        names += [("api", "api", 0)] * self.api
         for name, role, index in names:
             self.members[name] = Member(name=name, role=role, index=index)
 
@@ -197,6 +201,8 @@ class Job:
             return self._worker_exited(member, code, now)
         if member.role == "relay":
             return self._relay_exited(member, code, now)
+        if member.role == "api":
+            return self._api_exited(member, code, now)
         return self._service_exited(member, code, now)
 
     def reported(self, name: str, now: float) -> list[Effect]:
@@ -255,7 +261,7 @@ class Job:
             if member.state is MemberState.STARTING:
                 member.reason = f"was not ready within {self.limits.ready_s:g} s"
                 effects.append(Signal(member.name, signal.SIGKILL))
-            elif member.role == "relay":
+            elif member.role in {"relay", "api"}:
                 effects.append(self._spawn(member, now))
             elif member.state is MemberState.LOST:
                 if not self.unreported_s:
@@ -307,9 +313,24 @@ class Job:
         if not member.ever_ready:
             member.state = MemberState.FAILED
             return [Say(f"the relay did not start: it {story}; {direct}"), *self._advance(now)]
-        wait_s = min(self.limits.relay_wait_s * 2.0 ** min(member.restarts, 20), self.limits.relay_wait_max_s)
+        wait_s = self._wait_s(member)
         member.state, member.deadline = MemberState.LOST, now + wait_s
         return [Say(f"the relay {story}; restarting it in {wait_s:g} s, until then {direct}"), *self._advance(now)]
+
+    def _api_exited(self, member: Member, code: int, now: float) -> list[Effect]:
+        """Go on without the API, however often it dies: people look at the job through it, and the job needs it not."""
+        story = member.reason or describe_exit(code)
+        member.reason = ""
+        if code == _EXIT_USAGE or member.restarts >= self.limits.service_restarts:
+            member.state = MemberState.FAILED
+            after = f" after {member.restarts} restarts" if member.restarts else "; its log lines above say why"
+            return [Say(f"the api {story}{after}; the job goes on without a dashboard")]
+        wait_s = self._wait_s(member)
+        member.state, member.deadline = MemberState.LOST, now + wait_s
+        return [Say(f"the api {story}; restarting it in {wait_s:g} s")]
+
+    def _wait_s(self, member: Member) -> float:
+        return min(self.limits.relay_wait_s * 2.0 ** min(member.restarts, 20), self.limits.relay_wait_max_s)
 
     def _service_exited(self, member: Member, code: int, now: float) -> list[Effect]:
         story = member.reason or describe_exit(code)
@@ -357,7 +378,7 @@ class Job:
         return []
 
     def _start_next(self, now: float) -> list[Effect]:
-        *services, workers = _STAGES
+        *services, workers, api = _STAGES
         for stage in services:
             members = self._of(*stage)
             if any(member.state is MemberState.ABSENT for member in members):
@@ -365,7 +386,7 @@ class Job:
             if any(self._holds_up(member) for member in members):
                 return []
         self.phase = Phase.RUNNING
-        return [self._spawn(member, now) for member in self._of(*workers)]
+        return [self._spawn(member, now) for member in self._of(*workers, *api)]
 
     @staticmethod
     def _holds_up(member: Member) -> bool:
@@ -381,6 +402,7 @@ class Job:
             ("worker",): (*(workers or ((signal.SIGTERM, self.limits.grace_s),)), *kill),
             ("writer", "relay"): ((signal.SIGTERM, self.limits.drain_s), *kill),
             ("coordinator",): ((signal.SIGTERM, self.limits.terminate_s), *kill),
+            ("api",): ((signal.SIGTERM, self.limits.terminate_s), *kill),
         }
         for member in self.members.values():
             member.deadline = None
@@ -389,7 +411,7 @@ class Job:
         return self._end_next(now)
 
     def _end_next(self, now: float) -> list[Effect]:
-        """Workers first, then the writers that drain what they sent, then the coordinator that records it."""
+        """The API first, then workers, writers that drain what they sent, and the coordinator that records it."""
         for stage in reversed(_STAGES):
             if not any(member.alive for member in self._of(*stage)):
                 continue

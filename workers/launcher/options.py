@@ -17,6 +17,7 @@ from typing import Literal
 from strata_zmq.domain.policy import parse_policy
 from strata_zmq.domain.retention import parse_best
 from strata_zmq.errors import InvalidArgumentError
+from strata_zmq.startup import NO_API, check_api_port
 from strata_zmq.storage import absolute_place, check_place, default_place
 from strata_zmq.transport.endpoints import parse_endpoint
 
@@ -39,7 +40,8 @@ class RunOptions:
 
     `port` 0 takes free ports; it counts only with `tcp`. With `coordinator_url` it is one host's part of a job whose
     coordinator runs elsewhere: its members are named after `host`, its workers' RANK begins at `first_rank`, and its
-    writers tell others to reach them at `advertise`. Raises InvalidArgumentError for what is outside its limits.
+    writers tell others to reach them at `advertise`. `api_port` is as `check_api_port` has it. Raises
+    InvalidArgumentError for what is outside its limits.
     """
 
     script: str
@@ -68,6 +70,7 @@ class RunOptions:
     first_rank: int = 0
     world_size: int = 0
     advertise: str = ""
+    api_port: str = NO_API
 
     def __post_init__(self) -> None:
         _within("-n", self.workers, 1, MAX_WORKERS)
@@ -88,6 +91,7 @@ class RunOptions:
         _within("--first-rank", self.first_rank, 0, 1_000_000)
         if self.world_size:
             _within("--world-size", self.world_size, self.first_rank + self.workers, 2_000_000)
+        check_api_port(self.api_port)
         if self.coordinator_url:
             parse_endpoint(self.coordinator_url, field="--coordinator")
             if not _HOST.fullmatch(self.host):

@@ -17,15 +17,23 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from strata_zmq.protocol.messages import Status
+from strata_zmq.startup import NO_API
 from strata_zmq.transport.endpoints import parse_endpoint
 from strata_zmq.transport.sockets import raise_file_limit
 from strata_zmq.workers.identity import boot_id
 
 from .commands import Commands, Endpoints
 from .entry import complain
-from .environment import common_environment, coordinator_environment, supervisor_token, worker_environment
+from .environment import (
+    api_environment,
+    common_environment,
+    coordinator_environment,
+    supervisor_token,
+    worker_environment,
+)
 from .folders import make_folders
 from .job import Effect, Finish, Job, Member, Phase, Report, Say, Signal, Spawn
 from .link import Coordinator, Link, dial, reach
@@ -48,6 +56,9 @@ _POLL_S = 0.5
 _REJOIN_MIN_S = 1.0
 _WATCHES = 3  # how often within the time that a lost worker has to come back its being so is looked for
 _FILES, _FILES_PER_CHILD = 64, 6
+_OWN_LOG = "strata"
+_LOG_BYTES_MAX = 16 * 1024 * 1024
+"""Of a log file that is kept for the API alone."""
 
 
 class Supervisor:
@@ -71,6 +82,7 @@ class Supervisor:
             options.limits,
             coordinator=not options.coordinator_url,
             relay=options.relay,
+            api=options.api_port != NO_API,
             host=options.host,
             rejoin_s=max(options.lease_s, _REJOIN_MIN_S),
         )
@@ -118,7 +130,7 @@ class Supervisor:
             self._warden.folder(self._folders.scratch)
             self._folders.open()
             self._selector.register(self._warden.pidfd, selectors.EVENT_READ, self._on_warden)
-            self._logs = LogFiles(self._folders.run / "logs" if self._folders.kept else None)
+            self._logs = self._log_files()
             stack.callback(self._logs.close)
             self._output = Output(self._wake.set, (lambda: table(self._view())) if self._live else None)
             self._output.start()
@@ -128,6 +140,15 @@ class Supervisor:
             self._loop()
             self._summarise()
         return self._job.code
+
+    def _log_files(self) -> LogFiles:
+        if self._folders.kept:
+            return LogFiles(self._log_folder)
+        return LogFiles(self._log_folder if self._options.api_port != NO_API else None, _LOG_BYTES_MAX)
+
+    @property
+    def _log_folder(self) -> Path:
+        return self._folders.run / "logs"
 
     def _reach(self, stack: ExitStack) -> str:
         """Connect to a coordinator that runs elsewhere; return the job's name."""
@@ -268,6 +289,9 @@ class Supervisor:
             return argv, self._common, signal.SIGTERM
         if member.role == "relay":
             return commands.relay(endpoints.control, endpoints.agent), self._common, signal.SIGKILL
+        if member.role == "api":
+            argv = commands.api(endpoints, self._log_folder, self._store, options)
+            return argv, api_environment(self._common), signal.SIGTERM
         env = worker_environment(
             self._common, endpoints, options, worker_id=member.name, index=member.index, restarts=restarts
         )
@@ -286,6 +310,9 @@ class Supervisor:
             ready = json.loads(told)
             if name == "coordinator":
                 self._endpoints = replace(self._endpoints, control=ready["control"], broadcast=ready["broadcast"])
+            if name == "api":
+                note = ready.get("note", "")
+                self._say(f"dashboard at {ready['url']}{f' ({note})' if note else ''}")
         except (ValueError, KeyError, TypeError):
             self._say(f"{name} sent a ready line that is not understood: {told[:200]!r}")
             self._children[name].signal(signal.SIGKILL)
@@ -363,6 +390,10 @@ class Supervisor:
             self._say(f"log files end here: {error.strerror}")
 
     def _say(self, text: str) -> None:
+        self._show(text)
+        self._keep(_OWN_LOG, f"{text}\n".encode(errors="backslashreplace"))
+
+    def _show(self, text: str) -> None:
         self._output.post(STDERR, f"[strata] {text}\n".encode(errors="backslashreplace"))
 
     def _show_figures(self, now: float) -> None:
@@ -372,7 +403,7 @@ class Supervisor:
             self._link.poll()
         if self._plain and now >= self._line_due:
             self._line_due = now + self._options.progress_interval_s
-            self._say(line(self._view()))
+            self._show(line(self._view()))
 
     def _view(self) -> JobView:
         """Return this moment; called from the output thread, too, and therefore reads only what is replaced whole."""

@@ -101,11 +101,15 @@ class LogBook:
 
     async def _look(self) -> None:
         while True:
-            for line in await asyncio.to_thread(self._files.read) if self._files is not None else ():
+            for line in await asyncio.to_thread(self._read):
                 self.append(line)
             for line in self._own.take() if self._own is not None else ():
                 self.append(line)
             await asyncio.sleep(_LOOK_S)
+
+    def _read(self) -> list[LogLine]:
+        """Return what is new, in the order of time: files come one by one."""
+        return sorted(self._files.read(), key=lambda line: line.timestamp) if self._files is not None else []
 
     def _matching(self, level: str, source: str, search: str, before: int | None) -> Iterator[LogLine]:
         """Yield newest first."""

@@ -1,0 +1,189 @@
+"""`python -m strata_zmq.coordinator.api.state`: a job's state over HTTP, in the foreground, fed by cores elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from strata_zmq.coordinator.api.app import create_app
+from strata_zmq.coordinator.api.door import LOCAL_HOSTS
+from strata_zmq.coordinator.api.serving import Server, ignore_signals, listen
+from strata_zmq.errors import InvalidArgumentError, StrataError, UnavailableError
+from strata_zmq.startup import DEFAULT_API_PORT, announce, log_to_stderr, sources_of
+from strata_zmq.transport.curve import CurveKeys
+from strata_zmq.transport.endpoints import is_local, parse_endpoint
+
+from .absent import NoJobs, NoVault
+from .core_feed import CoordinatorFeed, DispatcherFeed
+from .feed import Feed
+from .hub import Hub
+from .lifeline import end_with
+from .logbook import LogBook
+from .metrics import StateCollector
+from .rows import Setting
+
+__all__ = ["main", "run"]
+
+_COORDINATOR = "localhost:50051"
+_LAST_PORT = 3020
+_ANY_PORT = -1
+_TOKEN = "STRATA_API_TOKEN"  # noqa: S105 - the variable's name
+_PAGE = Path(__file__).parents[2] / "dashboard" / "dist"
+_EXIT_USAGE = 2
+_log = logging.getLogger("strata.api")
+
+
+def run(
+    context: typer.Context,
+    coordinator: Annotated[
+        str,
+        typer.Option(
+            "--coordinator", "--coordinator-url", envvar="COORDINATOR_URL", help="host:port or ipc:///path; '': none."
+        ),
+    ] = _COORDINATOR,
+    dispatcher: Annotated[
+        str, typer.Option(help="A dispatcher of functions, for example localhost:5555.", show_default=False)
+    ] = "",
+    port: Annotated[
+        int,
+        typer.Option(
+            help=f"The HTTP port; 0 takes a free one  [default: {DEFAULT_API_PORT}, or the next free one up to "
+            f"{_LAST_PORT}].",
+            show_default=False,
+        ),
+    ] = _ANY_PORT,
+    host: Annotated[
+        str, typer.Option(help=f"The address to listen at; beyond this machine only with {_TOKEN}.")
+    ] = "127.0.0.1",
+    logs: Annotated[
+        Path | None, typer.Option(help="A folder of NAME.log files to read as they grow.", show_default=False)
+    ] = None,
+    curve_keys: Annotated[
+        str, typer.Option(help="A key folder: cores are spoken to with CURVE.", envvar="STRATA_CURVE_KEYS")
+    ] = "",
+    parent: Annotated[int, typer.Option(help="End when this process does; 0: run alone.")] = 0,
+    ready_fd: Annotated[
+        int, typer.Option(help="Write one JSON line with the address to this descriptor when serving.")
+    ] = -1,
+) -> None:
+    """Serve a job's state until interrupted: the dashboard, REST, a live feed, and metrics for Prometheus."""
+    if parent:
+        end_with(parent)
+    log_to_stderr()
+    if not _log.isEnabledFor(logging.DEBUG):
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its news are that it begins and ends
+    token = os.environ.get(_TOKEN, "")
+    if not token and not is_local(f"tcp://{host}:0"):
+        raise InvalidArgumentError(
+            f"--host {host} would show this job to anybody: listen at 127.0.0.1, or set {_TOKEN} to a secret that "
+            "requests have to bear (Authorization: Bearer ...)"
+        )
+    keys = CurveKeys.load(curve_keys) if curve_keys else None
+    feeds: list[Feed] = []
+    if coordinator:
+        feeds.append(CoordinatorFeed(parse_endpoint(coordinator, field="--coordinator"), keys))
+    if dispatcher:
+        feeds.append(DispatcherFeed(parse_endpoint(dispatcher, field="--dispatcher", default_port=5555), keys))
+    if not feeds:
+        raise InvalidArgumentError("--coordinator and --dispatcher are both empty: name one, there is nothing to show")
+    hub = Hub(feeds, logs=LogBook(logs, own=True), jobs=NoJobs(), vault=NoVault(), settings=_settings(context))
+    app = create_app(
+        None,
+        endpoint=feeds[-1].address if dispatcher else "",
+        keys=keys,
+        hosts=(*LOCAL_HOSTS, host),
+        token=token,
+        hub=hub,
+        page=_PAGE,
+        metrics=StateCollector(hub).render,
+    )
+    listening, note = _listen(host, port)
+    with listening:
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+
+        def told(at: str) -> None:
+            level = logging.INFO if ready_fd < 0 else logging.DEBUG  # whoever listens there says it
+            _log.log(level, "dashboard at %s%s", at, f" ({note})" if note else "")
+            announce(ready_fd, url=at, note=note)
+
+        server = _Server(hub, app, url, told)
+        ignore_signals()
+        asyncio.run(server.serve([listening]))
+    if not server.started:
+        _log.error("nothing could be served at %s", url)
+        raise typer.Exit(1)
+
+
+class _Server(Server):
+    """One that lets go of those who listen before it waits for them to go."""
+
+    def __init__(self, hub: Hub, *args: Any) -> None:
+        super().__init__(*args)
+        self._hub = hub
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, and say so."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End at a signal."""
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._hub.clients.close)
+
+
+def _listen(host: str, port: int) -> tuple[socket.socket, str]:
+    """Return a listening socket, and what there is to say about its port."""
+    if port != _ANY_PORT:
+        try:
+            return listen(host, port), ""
+        except UnavailableError as error:
+            raise UnavailableError(f"{error}; name another port, or 0 for a free one") from None
+    for one in range(DEFAULT_API_PORT, _LAST_PORT + 1):
+        with suppress(UnavailableError):
+            return listen(host, one), f"{DEFAULT_API_PORT} is taken" if one > DEFAULT_API_PORT else ""
+    raise UnavailableError(
+        f"none of the ports {DEFAULT_API_PORT} to {_LAST_PORT} can be listened at on {host}: name one with --port, "
+        "or 0 for a free one"
+    )
+
+
+def _settings(context: typer.Context) -> list[Setting]:
+    """Return the options' values and where each comes from."""
+    sources = sources_of(context)
+    rows = [
+        Setting(
+            process="api",
+            name=name,
+            value="" if value is None or (name == "port" and value == _ANY_PORT) else str(value),
+            source=sources.get(name, "default"),
+        )
+        for name, value in sorted(context.params.items())
+        if name not in ("parent", "ready_fd")
+    ]
+    token = "set" if os.environ.get(_TOKEN) else ""
+    return [*rows, Setting(process="api", name="token", value=token, source="environment" if token else "default")]
+
+
+def main() -> None:
+    """Run the command. A named error is one line and exit status 2: as it was asked for, it cannot be served."""
+    try:
+        typer.run(run)
+    except StrataError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(_EXIT_USAGE) from None
+
+
+if __name__ == "__main__":
+    main()
