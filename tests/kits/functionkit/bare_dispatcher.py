@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +14,8 @@ from strata_zmq.protocol import functions as wire
 __all__ = ["BareDispatcher"]
 
 T = TypeVar("T")
+
+_PATIENCE_S = 40.0
 
 
 class BareDispatcher:
@@ -28,7 +31,7 @@ class BareDispatcher:
         self.peer = b""
         self.session = self.number = 0
 
-    def hear(self, kind: type[T], timeout_s: float = 40.0) -> T:
+    def hear(self, kind: type[T], timeout_s: float = _PATIENCE_S) -> T:
         """Return the worker's next message of this kind; others are passed over."""
         while self.socket.poll(timeout_s * 1000):
             self.peer, first, *_ = self.socket.recv_multipart()
@@ -39,10 +42,12 @@ class BareDispatcher:
 
     def hear_turn(self, content: str) -> wire.Turn:
         """Return the next turn that has outcomes, started or returned tasks."""
-        while True:
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:  # a worker that has nothing to say says that it lives, again and again
             turn = self.hear(wire.Turn)
             if getattr(turn, content):
                 return turn
+        pytest.fail(f"no turn with {content} within {_PATIENCE_S:g} s")
 
     def say(self, message: msgspec.Struct, *frames: bytes) -> None:
         """Send to the worker that was heard last."""
