@@ -103,7 +103,14 @@ class Checkpoints:
             )
         for summary in request.checkpoints:
             _check_time(summary)
-        writer = Writer(info, session, world.now + world.config.lease_s)
+        writer = Writer(
+            info,
+            session,
+            world.now + world.config.lease_s,
+            pid=request.pid,
+            hostname=request.hostname,
+            store=request.store,
+        )
         world.writers[info.writer_id] = session.writer = writer
         self._had_writers = True
         truth = {summary.checkpoint_id: summary for summary in request.checkpoints}

@@ -182,4 +182,4 @@ class Hangs:
                 verdict.worker.evicted = True
                 world.counters["hung_evicted"] += 1
                 world.note(f"worker {name} hangs and is taken for lost", "hang_evicted", worker_id=name)
-                self._rendezvous.remove(verdict.worker, "lost")
+                self._rendezvous.remove(verdict.worker, "lost", "its training loop hangs")

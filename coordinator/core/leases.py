@@ -107,13 +107,14 @@ class Leases:
             return
         for worker in ended:
             world.counters["leases_expired"] += 1
+            silent_s = world.now - worker.heard_at
             world.note(
-                f"worker {worker.worker_id} is lost: not heard for {world.now - worker.heard_at:.1f} s, its lease is "
+                f"worker {worker.worker_id} is lost: not heard for {silent_s:.1f} s, its lease is "
                 f"{world.config.lease_s:g} s",
                 "worker_lost",
                 worker_id=worker.worker_id,
             )
-            self._rendezvous.remove(worker, "lost")
+            self._rendezvous.remove(worker, "lost", f"its lease is over, it was not heard for {silent_s:.1f} s")
 
     def _silence(self) -> Freeze | None:
         world = self._world

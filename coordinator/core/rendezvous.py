@@ -129,6 +129,7 @@ class Rendezvous:
             )
             given_up.take("recall", now)
             given_up.take("lost", now)
+            given_up.end = "it was given up before the coordinator was restarted"
 
     # ---- requests
 
@@ -256,7 +257,7 @@ class Rendezvous:
             raise NotFoundError(f"worker_id {request.worker_id!r} is not registered; known: {self.known}")
         if worker.pid == request.pid:
             self._show_end(worker, "worker_lost", "is lost: its process was reported dead", request.reason)
-            self.remove(worker, "lost")
+            self.remove(worker, "lost", "its process was reported dead")
         self._world.reply(session, request.seq, Done)
 
     def caller(self, session: Session) -> Worker:
@@ -309,9 +310,10 @@ class Rendezvous:
             parked, _ = self._waiting.pop(name)
             world.fail(parked.session, parked.seq, error)
 
-    def remove(self, worker: Worker, stimulus: str) -> None:
-        """Take a worker out of the live ones; `stimulus` is "leave" or "lost"."""
+    def remove(self, worker: Worker, stimulus: str, why: str = "") -> None:
+        """Take a worker out of the live ones; `stimulus` is "leave", or "lost" with a clause that says why."""
         worker.take(stimulus, self._world.now)
+        worker.end = why
         self.moves += 1
         self._world.touched[worker.worker_id] = worker
         self._world.workers.pop(worker.worker_id, None)

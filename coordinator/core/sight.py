@@ -86,7 +86,7 @@ class Sight:
             Table("datasets", self._dataset_rows, every_s=_DATASETS_S),
             Table("certificates", partial(sight_rows.certificates, world)),
             Table("rebalances", partial(sight_rows.rebalances, world, self._began_at)),
-            Table("checkpoints", self._checkpoints.rows_once),
+            Table("checkpoints", self._checkpoints.rows_once, lasting=self._checkpoints.rows),
             Table("barriers", self._open_barriers, always=True),
             Table("hangs", lambda: hangs.sights(_HANGS_MAX), always=True),
             Table("lost", partial(sight_rows.lost, world, rendezvous)),
@@ -198,13 +198,11 @@ class Sight:
     # ---- snapshots and deltas
 
     def _snapshot(self) -> Changes:
-        tables: dict[str, Any] = {
-            name: list(table.rows()) for name, table in self._tables.items() if name != "checkpoints"
-        }
+        tables: dict[str, Any] = {name: table.snapshot() for name, table in self._tables.items()}
+        self._job = None
         return Changes(
             job=self._job_row(),
             workers=self._worker_rows(),
-            checkpoints=list(self._checkpoints.rows()),
             events=self._events.log.told(),
             releases=[self._releases.row(one) for one in self._releases.log.told()],
             **tables,

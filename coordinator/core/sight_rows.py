@@ -21,7 +21,6 @@ from strata_zmq.protocol.sight_rows import (
 )
 
 from .sight_releases import barrier_id
-from .status import why_lost
 
 if TYPE_CHECKING:
     from .rendezvous import Rendezvous
@@ -182,7 +181,7 @@ def lost(world: World, rendezvous: Rendezvous) -> Iterator[LostSight]:
             hostname=worker.hostname,
             pid=worker.pid,
             lost_at=worker.story[-1].at + world.config.wall_offset_s,
-            reason=why_lost(worker),
+            reason=worker.end,
         )
 
 

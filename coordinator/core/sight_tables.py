@@ -24,31 +24,53 @@ R = TypeVar("R")
 class Table:
     """One table whose rows are made anew by `rows`, and those that its followers have been told.
 
-    It is looked at again when it is `stale`, or each time with `always`, but not within `every_s`.
+    It is looked at again when it is `stale`, or each time with `always`, but not within `every_s`. `lasting` makes the
+    rows of a snapshot, where they are others.
     """
 
     def __init__(
-        self, name: str, rows: Callable[[], Iterable[Any]], *, always: bool = False, every_s: float = 0.0
+        self,
+        name: str,
+        rows: Callable[[], Iterable[Any]],
+        *,
+        lasting: Callable[[], Iterable[Any]] | None = None,
+        always: bool = False,
+        every_s: float = 0.0,
     ) -> None:
         self.name = name
-        self.rows = rows
         self.stale = True
+        self._rows = rows
+        self._lasting = lasting or rows
         self._always = always
         self._every_s = every_s
         self._looked_at = float("-inf")
         self._told: dict[str, Any] = {}
+        """By key; None where not all followers have been told the same."""
 
     def begin(self) -> None:
         """Take the rows of this moment for told: followers begin with a snapshot."""
-        self._told = self._keyed()
+        self._told = self._keyed(self._rows())
         self.stale = False
+
+    def snapshot(self) -> list[Any]:
+        """Return the rows of this moment, for another follower.
+
+        Where it is told another thing than the others were, the next change is told whatever it is: what has changed
+        and changed back between two deltas is news to one of them.
+        """
+        rows, told = self._keyed(self._lasting()), self._told
+        apart = [key for key, row in rows.items() if told.get(key) != row] + [key for key in told if key not in rows]
+        if apart:
+            self.stale = True
+            told.update(dict.fromkeys(apart))
+        return list(rows.values())
 
     def changes(self, now: float, most: int) -> tuple[list[Any], list[str]]:
         """Return rows that are new or different, at most `most`, and keys of rows that are gone. Now they are told."""
         if not (self.stale or self._always) or now < self._looked_at + self._every_s:
             return [], []
         self._looked_at = now
-        rows, told = self._keyed(), self._told
+        rows, told = self._keyed(self._rows()), self._told
         gone = [key for key in told if key not in rows]
         for key in gone:
             del told[key]
@@ -58,8 +80,8 @@ class Table:
         told.update((key, rows[key]) for key in changed)
         return [rows[key] for key in changed], gone
 
-    def _keyed(self) -> dict[str, Any]:
-        return {key_of(self.name, row): row for row in self.rows()}
+    def _keyed(self, rows: Iterable[Any]) -> dict[str, Any]:
+        return {key_of(self.name, row): row for row in rows}
 
 
 class Log(Generic[R]):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .rendezvous import Rendezvous
     from .world import Worker, World
 
-__all__ = ["report", "why_lost"]
+__all__ = ["report"]
 
 _WORKERS_MAX = 10_000
 _WORKERS_BYTES_MAX = 4 * 1024 * 1024
@@ -136,20 +136,8 @@ def _lost(workers: Iterable[Worker], now: float) -> Iterator[LostRow]:
             boot_id=worker.boot_id,
             pid=worker.pid,
             lost_s=now - worker.story[-1].at,
-            reason=why_lost(worker),
+            reason=worker.end,
         )
-
-
-def why_lost(worker: Worker) -> str:
-    """Return why a worker was given up, as a clause."""
-    at = worker.story[-1].at
-    if worker.evicted:
-        return "its training loop hangs"
-    if worker.session is None and worker.heard_at == at:
-        return "it was given up before the coordinator was restarted"
-    if worker.expires_at <= at:
-        return f"its lease is over, it was not heard for {at - worker.heard_at:.1f} s"
-    return "its process was reported dead"
 
 
 def _names(names: Sequence[str]) -> list[str]:

@@ -139,6 +139,8 @@ class Worker:
     """Whether another process has asked for its name: its successor, as a rule."""
     evicted: bool = False
     """Whether it was taken for lost because it hung."""
+    end: str = ""
+    """Why it was given up, as a clause; what its process says after that changes nothing."""
 
     def take(self, stimulus: str, now: float) -> None:
         """Go where the table of states says, or raise InvalidArgumentError and stay."""
