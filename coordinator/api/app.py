@@ -68,12 +68,16 @@ def create_app(
         app.include_router(functions_router(link, durability))
     for kind in (StrataError, Refusal):
         app.add_exception_handler(kind, tell)
-    app.add_middleware(Door, hosts=hosts, token=token)
+    app.add_middleware(Door, hosts=hosts, token=token, pages=hub is not None)
+    if hub is not None:
+        from .state.guard import Guard
+
+        # Outside the door: what it refuses bears the headers, too.
+        app.add_middleware(Guard, source=lambda: hub.source)
     return app
 
 
 def _state_app(hub: Hub, link: Link, page: Path | None, metrics: Callable[[], bytes] | None) -> FastAPI:
-    from .state.guard import Guard
     from .state.operations import state_schemas
     from .state.outside import add_outside
     from .state.routes import state_router
@@ -96,5 +100,4 @@ def _state_app(hub: Hub, link: Link, page: Path | None, metrics: Callable[[], by
     )
     app.include_router(state_router(hub, link))
     add_outside(app, page=page, metrics=metrics)
-    app.add_middleware(Guard, source=lambda: hub.source)
     return app

@@ -242,6 +242,6 @@ def _task(view: TaskView, outcome: Outcome | None) -> models.FunctionTask:
 
 
 def _no_such(what: str, name: str, there: list[str]) -> NotFoundError:
-    near = difflib.get_close_matches(name, there, _NEAR) if len(name) <= 256 else []
+    near = sorted(difflib.get_close_matches(name, there, _NEAR)) if len(name) <= 256 else []
     hint = f"near it: {', '.join(near)}" if near else "the list has their ids"
     return NotFoundError(f"no {what} has the id {name[:256]!r}; there are {len(there)}, {hint}")
