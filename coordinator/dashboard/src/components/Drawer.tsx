@@ -30,7 +30,10 @@ export function Drawer({ title, badge, onClose, children, resetKey = "" }: Drawe
   }, []);
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: another row is the reason to scroll
-  useEffect(() => body.current?.scrollTo({ top: 0 }), [resetKey]);
+  useEffect(() => {
+    // Some browsers answer with a promise, which an effect may not hand on.
+    void body.current?.scrollTo({ top: 0 });
+  }, [resetKey]);
 
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
