@@ -35,13 +35,11 @@ interface LogListProps {
   onFollow: (follow: boolean) => void;
   /** Called when the first line comes into sight; only where there are earlier ones. */
   onReachTop?: (() => void) | undefined;
-  /** Without the column of the source, where all lines are of one. */
-  oneSource?: boolean;
   empty?: ReactNode;
 }
 
 export function LogList(props: LogListProps) {
-  const { label, lines, holes = NO_HOLES, search = "", follow, onFollow, onReachTop, oneSource = false } = props;
+  const { label, lines, holes = NO_HOLES, search = "", follow, onFollow, onReachTop } = props;
   const scroller = useRef<HTMLDivElement>(null);
   const id = useId();
   const [active, setActive] = useState<number | null>(null);
@@ -156,7 +154,6 @@ export function LogList(props: LogListProps) {
                     index={item.index}
                     line={line}
                     search={search}
-                    oneSource={oneSource}
                     open={opened.has(line.number)}
                     active={item.index === found}
                     onToggle={() => {
@@ -205,16 +202,14 @@ interface LineProps {
   index: number;
   line: LogLine;
   search: string;
-  oneSource: boolean;
   open: boolean;
   active: boolean;
   onToggle: () => void;
 }
 
-function Line({ id, index, line, search, oneSource, open, active, onToggle }: LineProps) {
+function Line({ id, index, line, search, open, active, onToggle }: LineProps) {
   const look = LEVEL_LOOKS[line.level];
   const fields = fieldsText(line.fields);
-  const tracks = oneSource ? "6.5rem 4.2rem minmax(0,1fr)" : "6.5rem 4.2rem 8rem minmax(0,1fr)";
   const ground = line.level === "error" ? "bg-danger-soft/40" : line.level === "warning" ? "bg-warn-soft/40" : "";
   return (
     // biome-ignore lint/a11y/useSemanticElements: a virtual list of rows cannot be a <table>
@@ -225,10 +220,9 @@ function Line({ id, index, line, search, oneSource, open, active, onToggle }: Li
       role="row"
       aria-rowindex={index + 1}
       aria-expanded={open}
-      className={`grid cursor-pointer gap-x-3 border-b border-line/60 px-3.5 py-px leading-5 hover:bg-hover ${ground} ${
+      className={`grid cursor-pointer grid-cols-[6.5rem_4.2rem_8rem_minmax(0,1fr)] gap-x-3 border-b border-line/60 px-3.5 py-px leading-5 hover:bg-hover ${ground} ${
         active ? "outline-2 -outline-offset-2 outline-accent" : ""
       }`}
-      style={{ gridTemplateColumns: tracks }}
       onClick={() => {
         // Whoever marks text to copy it has not asked for more.
         if (getSelection()?.isCollapsed !== false) onToggle();
@@ -243,11 +237,9 @@ function Line({ id, index, line, search, oneSource, open, active, onToggle }: Li
         <Icon name={look.icon} size={12} />
         {look.word}
       </Cell>
-      {oneSource ? null : (
-        <Cell className="truncate text-ink-2">
-          <span title={line.source}>{line.source}</span>
-        </Cell>
-      )}
+      <Cell className="truncate text-ink-2">
+        <span title={line.source}>{line.source}</span>
+      </Cell>
       <Cell className={open ? "break-words whitespace-pre-wrap text-ink" : "truncate text-ink"}>
         <Message text={open ? line.message : line.message.replaceAll("\n", " ⏎ ")} search={search} />
         {fields === "" || open ? null : <span className="ml-3 text-ink-3">{fields}</span>}

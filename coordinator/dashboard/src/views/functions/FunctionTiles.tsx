@@ -21,7 +21,7 @@ export function FunctionTiles({ functions }: { functions: Functions }) {
       <StatTile
         label="Queued"
         value={<Value of={functions.queued} format={formatCount} />}
-        hint={isKnown(functions.queued_bytes) ? formatBytes(functions.queued_bytes) : "size not measured"}
+        hint={`${formatRate(functions.accepted_per_s)} accepted, ${formatBytes(functions.queued_bytes)}`}
       />
       <StatTile
         label="Running"
@@ -36,7 +36,6 @@ export function FunctionTiles({ functions }: { functions: Functions }) {
         }
         hint={isKnown(running) && isKnown(slots) && slots > 0 ? `${formatPercent(running / slots)} busy` : "no slots"}
       />
-      <StatTile label="Accepted" value={<Value of={functions.accepted_per_s} format={formatRate} />} hint={RATE_HINT} />
       <StatTile
         label="Completed"
         value={<Value of={functions.completed_per_s} format={formatRate} />}

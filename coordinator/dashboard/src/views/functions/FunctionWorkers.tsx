@@ -100,7 +100,7 @@ export function FunctionWorkers({ workers }: { workers: readonly FunctionWorker[
         empty={
           <p className="px-4 py-10 text-center text-ink-2">
             No worker is there: tasks wait. Start some with{" "}
-            <code className="font-mono text-xs">strata functions worker</code>.
+            <code className="font-mono text-xs">strata functions pull-worker</code>.
           </p>
         }
       />
