@@ -248,6 +248,12 @@ def api(args: _Arguments = None) -> None:
 
 
 @app.command(context_settings=_FORWARD, add_help_option=False)
+def demo(args: _Arguments = None) -> None:
+    """Serve the dashboard and its API over a job that is simulated."""
+    become("strata_zmq.coordinator.api.demo", *(args or ()))
+
+
+@app.command(context_settings=_FORWARD, add_help_option=False)
 def worker(args: _Arguments = None) -> None:
     """Run a script as one worker of a job, or stay registered and idle."""
     become("strata_zmq.workers", "worker", *(args or ()))

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from strata_zmq.coordinator.api.app import create_app
 from strata_zmq.coordinator.api.door import LOCAL_HOSTS
-from strata_zmq.coordinator.api.serving import Server, ignore_signals, listen
-from strata_zmq.errors import InvalidArgumentError, StrataError, UnavailableError
+from strata_zmq.coordinator.api.serving import ignore_signals
+from strata_zmq.errors import InvalidArgumentError, StrataError
 from strata_zmq.startup import DEFAULT_API_PORT, announce, log_to_stderr, sources_of
 from strata_zmq.transport.curve import CurveKeys
 from strata_zmq.transport.endpoints import is_local, parse_endpoint
@@ -24,6 +21,7 @@ from strata_zmq.transport.endpoints import is_local, parse_endpoint
 from .absent import NoJobs, NoVault
 from .core_feed import CoordinatorFeed, DispatcherFeed
 from .feed import Feed
+from .front import ANY_PORT, LAST_PORT, PAGE, StateServer, listen_near, url_of
 from .hub import Hub
 from .lifeline import end_with
 from .logbook import LogBook
@@ -33,10 +31,7 @@ from .rows import Setting
 __all__ = ["main", "run"]
 
 _COORDINATOR = "localhost:50051"
-_LAST_PORT = 3020
-_ANY_PORT = -1
 _TOKEN = "STRATA_API_TOKEN"  # noqa: S105 - the variable's name
-_PAGE = Path(__file__).parents[2] / "dashboard" / "dist"
 _EXIT_USAGE = 2
 _log = logging.getLogger("strata.api")
 
@@ -56,10 +51,10 @@ def run(
         int,
         typer.Option(
             help=f"The HTTP port; 0 takes a free one  [default: {DEFAULT_API_PORT}, or the next free one up to "
-            f"{_LAST_PORT}].",
+            f"{LAST_PORT}].",
             show_default=False,
         ),
-    ] = _ANY_PORT,
+    ] = ANY_PORT,
     host: Annotated[
         str, typer.Option(help=f"The address to listen at; beyond this machine only with {_TOKEN}.")
     ] = "127.0.0.1",
@@ -102,61 +97,24 @@ def run(
         hosts=(*LOCAL_HOSTS, host),
         token=token,
         hub=hub,
-        page=_PAGE,
+        page=PAGE,
         metrics=StateCollector(hub).render,
     )
-    listening, note = _listen(host, port)
+    listening, note = listen_near(host, port)
     with listening:
-        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        url = url_of(host, listening)
 
         def told(at: str) -> None:
             level = logging.INFO if ready_fd < 0 else logging.DEBUG  # whoever listens there says it
             _log.log(level, "dashboard at %s%s", at, f" ({note})" if note else "")
             announce(ready_fd, url=at, note=note)
 
-        server = _Server(hub, app, url, told)
+        server = StateServer(hub, app, url, told)
         ignore_signals()
         asyncio.run(server.serve([listening]))
     if not server.started:
         _log.error("nothing could be served at %s", url)
         raise typer.Exit(1)
-
-
-class _Server(Server):
-    """One that lets go of those who listen before it waits for them to go."""
-
-    def __init__(self, hub: Hub, *args: Any) -> None:
-        super().__init__(*args)
-        self._hub = hub
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve, and say so."""
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End at a signal."""
-        super().handle_exit(sig, frame)
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._hub.clients.close)
-
-
-def _listen(host: str, port: int) -> tuple[socket.socket, str]:
-    """Return a listening socket, and what there is to say about its port."""
-    if port != _ANY_PORT:
-        try:
-            return listen(host, port), ""
-        except UnavailableError as error:
-            raise UnavailableError(f"{error}; name another port, or 0 for a free one") from None
-    for one in range(DEFAULT_API_PORT, _LAST_PORT + 1):
-        with suppress(UnavailableError):
-            return listen(host, one), f"{DEFAULT_API_PORT} is taken" if one > DEFAULT_API_PORT else ""
-    raise UnavailableError(
-        f"none of the ports {DEFAULT_API_PORT} to {_LAST_PORT} can be listened at on {host}: name one with --port, "
-        "or 0 for a free one"
-    )
 
 
 def _settings(context: typer.Context) -> list[Setting]:
@@ -166,7 +124,7 @@ def _settings(context: typer.Context) -> list[Setting]:
         Setting(
             process="api",
             name=name,
-            value="" if value is None or (name == "port" and value == _ANY_PORT) else str(value),
+            value="" if value is None or (name == "port" and value == ANY_PORT) else str(value),
             source=sources.get(name, "default"),
         )
         for name, value in sorted(context.params.items())
