@@ -93,7 +93,8 @@ class Server:
                 effects = core.step(batch, now, backlog=bool(batch) and self._messages.backlog)
                 self._perform(effects)
                 if batch:
-                    self._meter.note(batch, time.monotonic() - began, assigned=deals_shards(effects.records))
+                    read = batch if core.watched else ()
+                    self._meter.note(read, time.monotonic() - began, assigned=deals_shards(effects.records))
                 self._show(effects)
                 if now >= pulse_at:
                     pulse_at = now + PULSE_S

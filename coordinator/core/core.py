@@ -120,6 +120,11 @@ class Core:
         """Whether requests wait for the next step, which should come at once."""
         return self._answers.waiting > 0
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody looks on."""
+        return self._sight.watched
+
     def start(self, now: float) -> Effects:
         """Begin a life: the term rises, and everybody known gets one lease of grace."""
         world = self._world

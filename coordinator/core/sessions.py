@@ -33,6 +33,7 @@ class Sessions:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._touched = world.touched
         self._numbers = 0
         self._children: dict[bytes, OrderedDict[bytes, None]] = {}
         """By agent, the connections of its children."""
@@ -78,7 +79,7 @@ class Sessions:
         worker = session.worker
         if worker is not None:
             worker.heard_at, worker.expires_at = world.now, world.lease_end
-            world.touched[worker.worker_id] = worker
+            self._touched[worker.worker_id] = worker
         elif session.writer is not None:
             session.writer.expires_at = world.lease_end
 

@@ -95,6 +95,11 @@ class Sight:
         )
         self._tables = {table.name: table for table in tables}
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody follows."""
+        return self._world.now < self._watched_until
+
     # ---- what happens
 
     def start(self) -> None:
@@ -140,7 +145,7 @@ class Sight:
         if world.now < self._due:
             return None
         self._due = world.now + FLUSH_S
-        if world.now >= self._watched_until:
+        if not self.watched:
             world.touched.clear()
             return None
         changes, missed = self._changes()
@@ -182,7 +187,7 @@ class Sight:
 
     def _watch(self) -> None:
         world = self._world
-        if world.now >= self._watched_until:
+        if not self.watched:
             # Whoever has followed before has missed something: the numbers have to show it.
             self._number += 1
             world.touched.clear()

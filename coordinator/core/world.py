@@ -189,7 +189,9 @@ class World:
         """Why no lease ends just now; empty while they do."""
         self.counters: Counter[str] = Counter()
         self.touched: dict[str, Worker] = {}
-        """Workers whose rows may be others than those that were shown last; whoever shows them takes them out."""
+        """Workers whose rows may be others than those that were shown last; whoever shows them takes them out. It stays
+        the same dict: every message writes to it.
+        """
         self.refused = 0
         """Requests that were refused since somebody looked, and the latest `refusal`."""
         self.refusal = Happening(0, "refused", "")

@@ -288,9 +288,10 @@ class EventSight(_Row, frozen=True, kw_only=True):
 class HistogramSight(_Row, frozen=True, kw_only=True):
     """Durations that a core or its shell has measured since it began; the key is NAME and `label`.
 
-    `name` is request (label: the request's tag; from reading it until all answers of its turn are sent), assignment
-    (of a turn that dealt shards anew), barrier, checkpoint (label: stage, drain, commit, total), or, of functions, wait
-    or run. `buckets` counts the values up to each bound of that name and, last, those beyond.
+    `name` is request (label: the request's tag; from reading it until all answers of its turn are sent, counted only
+    while somebody looks on), assignment (of a turn that dealt shards anew), barrier, checkpoint (label: stage, drain,
+    commit, total), or, of functions, wait or run. `buckets` counts the values up to each bound of that name and, last,
+    those beyond.
     """
 
     name: str
