@@ -10,6 +10,7 @@ import typer
 
 from strata_zmq.cli_checkpoints import app as checkpoints
 from strata_zmq.cli_functions import app as functions
+from strata_zmq.cli_sight import add_commands
 from strata_zmq.startup import become
 from strata_zmq.workers.launcher.entry import EXIT_USAGE, complain, guarded
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 app.add_typer(checkpoints, name="checkpoints")
 app.add_typer(functions, name="functions")
+add_commands(app)
 
 # These hand everything on, --help included, to a process that knows its own options.
 _FORWARD = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
@@ -242,18 +244,6 @@ def coordinator(args: _Arguments = None) -> None:
 
 
 @app.command(context_settings=_FORWARD, add_help_option=False)
-def api(args: _Arguments = None) -> None:
-    """Serve a job's state: the dashboard, REST, a live feed, metrics."""
-    become("strata_zmq.coordinator.api.state", *(args or ()))
-
-
-@app.command(context_settings=_FORWARD, add_help_option=False)
-def demo(args: _Arguments = None) -> None:
-    """Serve the dashboard and its API over a job that is simulated."""
-    become("strata_zmq.coordinator.api.demo", *(args or ()))
-
-
-@app.command(context_settings=_FORWARD, add_help_option=False)
 def worker(args: _Arguments = None) -> None:
     """Run a script as one worker of a job, or stay registered and idle."""
     become("strata_zmq.workers", "worker", *(args or ()))
@@ -305,18 +295,6 @@ def sim_workers(
 def bench(args: _Arguments = None) -> None:
     """Measure this machine: every figure beside its limit and a peer."""
     become("strata_zmq.bench", *(args or ()))
-
-
-@app.command()
-def status(
-    coordinator_url: _Coordinator = _COORDINATOR,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole snapshot as JSON.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 5.0,
-) -> None:
-    """Print what the coordinator knows: workers, datasets, barriers, checkpoints."""
-    from strata_zmq.workers.launcher.snapshot import print_status
-
-    print_status(coordinator_url, as_json=as_json, timeout_s=timeout)
 
 
 @app.command("command")

@@ -1,4 +1,4 @@
-"""`strata status`: the coordinator's snapshot as tables for people or JSON for programs.
+"""`strata status`: the job on one screen, its tables, or the coordinator's whole answer as JSON.
 
 Owns the printed form; never computes a figure that the coordinator did not report.
 """
@@ -6,47 +6,115 @@ Owns the printed form; never computes a figure that the coordinator did not repo
 from __future__ import annotations
 
 import json
+import os
+import sys
+import time
 
 import msgspec
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from strata_zmq.errors import ProtocolError
-from strata_zmq.protocol.messages import GetStatus, Status
+from strata_zmq.errors import DeadlineExceededError, ProtocolError, UnavailableError
+from strata_zmq.logs import printable
+from strata_zmq.protocol.messages import GetSight, GetStatus, Sight, Status
 from strata_zmq.workers.client import CoordinatorClient
 
-__all__ = ["print_status"]
+from .overview import Overview, figures, headline, rows
+
+__all__ = ["print_status", "watch_status"]
+
+_COLUMNS = ("worker", "rank", "state", "step", "shards", "host", "pid", "heard")
+_PIPE_COLUMNS = 160
+_ATTENTION = {"hang": "red", "lost": "yellow", "frozen": "yellow", "waiting": "yellow", "slow": "yellow"}
 
 
-def print_status(url: str, *, as_json: bool, timeout_s: float) -> None:
+def print_status(url: str, *, as_json: bool, tables: bool, timeout_s: float) -> None:
     """Ask the coordinator at `url` and print its answer; raises UnavailableError when nobody answers."""
     with CoordinatorClient(url).connect(timeout_s) as client:
+        if not as_json and not tables:
+            _console().print(_screen(Overview(_sight(client, timeout_s))))
+            return
         status = client.request(GetStatus(), timeout_s=timeout_s)
     if not isinstance(status, Status):
         raise ProtocolError(f"the coordinator answered a request for its status with {type(status).__name__}")
     if as_json:
         print(json.dumps(_plain(status), indent=2))
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    _print_tables(status)
+
+
+def watch_status(url: str, *, interval_s: float, timeout_s: float) -> None:
+    """Show the screen anew each `interval_s`, until interrupted; where nobody answers, what was said last stays."""
+    console = _console()
+    before = None
+    with CoordinatorClient(url).connect(timeout_s) as client, Live(console=console, auto_refresh=False) as live:
+        now = _sight(client, timeout_s)
+        screen = _screen(Overview(now))
+        while True:
+            live.update(screen, refresh=True)
+            time.sleep(interval_s)
+            try:
+                before, now = now, _sight(client, timeout_s)
+            except (UnavailableError, DeadlineExceededError):
+                silence = Text(
+                    f"The coordinator has not answered for {client.heard_s:.0f} s. This is what it said last:"
+                )
+                screen = Group(silence, _screen(Overview(now, before)))
+                continue
+            screen = _screen(Overview(now, before))
+
+
+def _sight(client: CoordinatorClient, timeout_s: float) -> Sight:
+    answer = client.request(GetSight(), timeout_s=timeout_s, patience_s=0.0)
+    if not isinstance(answer, Sight) or answer.state.job is None:
+        raise ProtocolError(f"the coordinator answered a request for a snapshot with {type(answer).__name__}")
+    return answer
+
+
+def _console() -> Console:
+    # A pipe has no width: lines are not broken for it before they are long.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS
+    return Console(highlight=False, markup=False, soft_wrap=True, width=width)
+
+
+def _screen(view: Overview) -> RenderableType:
+    told, well = headline(view)
+    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    for name, text in figures(view):
+        grid.add_row(name, Text(printable(text), style=_ATTENTION.get(name, "")))
+    parts: list[RenderableType] = [Text(printable(told), style="bold green" if well else "bold yellow"), grid]
+    found = rows(view)
+    if found:
+        table = Table(*_COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False)
+        for row in found:
+            table.add_row(*map(printable, row))
+        parts.append(table)
+    more = len(view.now.state.workers) - len(found)
+    if more > 0:
+        parts.append(Text(f"and {more} more: strata status --tables", style="dim"))
+    return Group(*parts)
+
+
+def _print_tables(status: Status) -> None:
+    console = _console()
     console.print(
         f"job {status.job} · term {status.term} · generation {status.generation} · epoch {status.epoch} · "
         f"{status.commit_index} commit points · {len(status.writers)} writers"
     )
     for told in (status.pending, status.frozen):
         if told:
-            console.print(_printable(told))
-    for title, columns, rows in _sections(status):
-        if rows:
+            console.print(printable(told))
+    for title, columns, lines in _sections(status):
+        if lines:
             table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-            for row in rows:
-                table.add_row(*map(_printable, row))
+            for line in lines:
+                table.add_row(*map(printable, line))
             console.print(table)
-
-
-def _printable(value: object) -> str:
-    """Return `value` as text that does nothing to a terminal: what workers say of themselves is not to be trusted."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(value))
 
 
 def _sections(status: Status) -> list[tuple[str, list[str], list[tuple[object, ...]]]]:
