@@ -23,7 +23,8 @@ _EVENTS_MAX = 512
 
 def add_commands(app: typer.Typer) -> None:
     """Add them to the `strata` command."""
-    app.command(context_settings=_FORWARD, add_help_option=False)(api)
+    for forwarded in (api, demo):
+        app.command(context_settings=_FORWARD, add_help_option=False)(forwarded)
     app.command()(status)
     app.command()(events)
 
@@ -31,6 +32,11 @@ def add_commands(app: typer.Typer) -> None:
 def api(args: _Arguments = None) -> None:
     """Serve a job's state: the dashboard, REST, a live feed, metrics."""
     become("strata_zmq.coordinator.api.state", *(args or ()))
+
+
+def demo(args: _Arguments = None) -> None:
+    """Serve the dashboard and its API over a job that is simulated."""
+    become("strata_zmq.coordinator.api.demo", *(args or ()))
 
 
 def status(
