@@ -1,8 +1,11 @@
 // The charts above the event log: how many events there were when, and what the job did at the same time.
 
+import { useMemo } from "react";
 import type { Event } from "~/api/types";
-import { TimeSeries, type TimeSeriesMark } from "~/components/charts/TimeSeries";
-import { kindLook } from "~/components/events/kinds";
+import type { TimeSeriesMark } from "~/components/charts/flags";
+import { TimeSeries } from "~/components/charts/TimeSeries";
+import { rangeHref } from "~/components/events/kinds";
+import { eventMarks } from "~/components/events/marks";
 import { Segments } from "~/components/filters/Filters";
 import { setQuery, useQueryChoice } from "~/components/filters/query";
 import { SPANS, spanLabel } from "~/components/filters/spans";
@@ -13,7 +16,6 @@ import { formatClock, formatPercent, formatPlural, formatRate } from "~/format/f
 import { type Bucket, buckets } from "./events";
 
 const BARS = 60;
-const MARKS_MAX = 40;
 const SAMPLES = ["samples_per_s"] as const;
 const GOODPUT = ["goodput_percent"] as const;
 
@@ -120,22 +122,24 @@ function EventBars({ bars, range, at }: EventBarsProps) {
   );
 }
 
-/** Warnings, errors and the chosen moment as lines in the charts; more than some would hide what they mark. */
+/** What can be seen in a rate, or the chosen moment alone. */
 function marksOf(events: readonly Event[], at: number | null): readonly TimeSeriesMark[] {
-  if (at !== null) return [{ at: at / 1000, label: formatClock(at) }];
-  return events
-    .filter((event) => event.level === "warning" || event.level === "error")
-    .slice(0, MARKS_MAX)
-    .map((event) => ({ at: event.at / 1000, label: kindLook(event.kind).word }));
+  return at === null
+    ? eventMarks(events)
+    : [{ at: at / 1000, label: formatClock(at), tone: "info", icon: "circle-dot" }];
 }
+
+const hrefOf = (from: number, to: number) => rangeHref(from * 1000, to * 1000);
 
 function Lines({ seconds, events, at }: { seconds: number; events: readonly Event[]; at: number | null }) {
   const samples = useSeries(SAMPLES, seconds);
   const goodput = useSeries(GOODPUT, seconds);
+  const marks = useMemo(() => marksOf(events, at), [events, at]);
   const shared = {
     height: 92,
     sync: "activity",
-    marks: marksOf(events, at),
+    marks,
+    flagHref: hrefOf,
     onRange: (from: number, to: number) =>
       setQuery({ from: String(Math.floor(from * 1000)), to: String(Math.ceil(to * 1000)), at: "" }),
   };

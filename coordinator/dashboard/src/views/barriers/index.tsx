@@ -1,9 +1,11 @@
 // The barriers view: how long barriers take, how far apart workers arrive, who is last, and who is awaited now.
+import { useMemo } from "react";
 import { navigate } from "wouter/use-browser-location";
 import type { Barrier } from "~/api/types";
 import { TimeSeries } from "~/components/charts/TimeSeries";
 import { EmptyState, Loading } from "~/components/EmptyState";
 import { rangeHref } from "~/components/events/kinds";
+import { eventMarks } from "~/components/events/marks";
 import { FilterBar, SearchField, Segments, shownOf } from "~/components/filters/Filters";
 import { useQueryChoice, useQueryParam } from "~/components/filters/query";
 import { SPANS, spanLabel } from "~/components/filters/spans";
@@ -48,7 +50,11 @@ const WAITS = ["barrier_p50_ms", "barrier_p99_ms"] as const;
 const SKEWS = ["skew_p50_ms", "skew_p99_ms"] as const;
 const NAMES = [...WAITS, ...SKEWS] as const;
 
+const hrefOf = (from: number, to: number) => rangeHref(from * 1000, to * 1000);
+
 function Charts() {
+  const events = useSlice("events");
+  const marks = useMemo(() => eventMarks(events ?? []), [events]);
   const [span, setSpan] = useQueryChoice("last", SPANS);
   const { x, values } = useSeries(NAMES, Number(span));
   const lines = (names: readonly [string, string]) => [
@@ -60,11 +66,13 @@ function Charts() {
     format: formatMs,
     sync: "barriers",
     empty: "No barrier has ended in this time.",
-    onRange: (from: number, to: number) => navigate(rangeHref(from * 1000, to * 1000)),
+    marks,
+    flagHref: hrefOf,
+    onRange: (from: number, to: number) => navigate(hrefOf(from, to)),
   };
   return (
     <>
-      <FilterBar status="Drag over a chart to see what happened then.">
+      <FilterBar status="Flags are events; drag over a chart to see all of a stretch of time.">
         <Segments
           label="Time shown"
           options={SPANS.map((value) => ({ value, label: spanLabel(value) }))}

@@ -147,7 +147,7 @@ function CheckpointFacts({ checkpoint }: { checkpoint: Checkpoint }) {
         )}
       </Fact>
       <Fact name="Epoch">{formatCount(checkpoint.epoch)}</Fact>
-      <Fact name="Kind">{checkpoint.kind}</Fact>
+      <Fact name="Kind">{checkpoint.kind.toLowerCase()}</Fact>
       <Fact name="Tier">
         <Value of={checkpoint.tier} format={String} unknown="the API was started without a store" />
       </Fact>

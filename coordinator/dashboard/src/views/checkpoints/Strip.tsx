@@ -46,7 +46,7 @@ export function Strip({ checkpoints, openId, onOpen }: StripProps) {
       }
       className="shrink-0"
     >
-      <div className="flex h-28 items-stretch gap-px">
+      <div className="flex h-28 items-stretch justify-end gap-px">
         {shown.map((one) => (
           <Column
             key={one.id}
@@ -113,7 +113,7 @@ function Column({ checkpoint, measure, top, open, onOpen }: ColumnProps) {
       title={words}
       aria-label={words}
       onClick={onOpen}
-      className={`group flex max-w-8 min-w-1.5 flex-1 flex-col items-center justify-end gap-0.5 rounded-xs hover:bg-hover ${open ? "bg-selected" : ""}`}
+      className={`group flex max-w-14 min-w-1.5 flex-1 flex-col items-center justify-end gap-0.5 rounded-xs hover:bg-hover ${open ? "bg-selected" : ""}`}
     >
       {icon === null ? null : <Icon name={icon.icon} size={11} className={TEXT[icon.tone]} />}
       <Bar checkpoint={checkpoint} measure={measure} value={value} top={top} />

@@ -120,7 +120,7 @@ export const CHECKPOINT_COLUMNS: readonly Column<Checkpoint>[] = [
     header: "Kind",
     width: "6.5rem",
     sort: (row) => row.kind,
-    cell: (row) => row.kind,
+    cell: (row) => row.kind.toLowerCase(),
   },
   {
     id: "verified",

@@ -17,7 +17,7 @@ import { excessOf } from "./balance";
 function Excess({ of }: { of: Rebalance }) {
   const excess = excessOf(of);
   if (excess === 0) return <Badge plain icon="check" tone="ok" word="the least possible" />;
-  return <Badge plain icon="info" tone="warn" word={`${formatCount(excess)} more than needed`} />;
+  return <Badge plain icon="info" tone="info" word={`${formatCount(excess)} above the bound`} />;
 }
 
 const COLUMNS: readonly Column<Rebalance>[] = [
@@ -48,7 +48,7 @@ const COLUMNS: readonly Column<Rebalance>[] = [
   {
     id: "bound",
     header: "Lower bound",
-    title: "The fewest shards that any even spread over the new members has to move",
+    title: "The fewest open shards that any exactly even assignment to the new members has to move",
     width: "6.5rem",
     align: "end",
     sort: (row) => row.lower_bound,

@@ -8,21 +8,21 @@ import { Panel } from "~/components/Panel";
 import { Badge } from "~/components/StateBadge";
 import { DataTable } from "~/components/table/DataTable";
 import type { Column } from "~/components/table/order";
-import { useSlice } from "~/data/context";
+import { useDashboard } from "~/data/context";
 import { formatCount, formatPlural } from "~/format/format";
 import { type Balance, balanceOf, boundsText, spread } from "./balance";
 
 const SPREAD_ROWS = 5;
 
 export function Shards({ dataset }: { dataset: Dataset }) {
-  const workers = useSlice("workers");
-  const balance = useMemo(() => balanceOf(dataset, workers ?? []), [dataset, workers]);
+  const worldSize = useDashboard((state) => state?.coordinator.world_size ?? null);
+  const balance = useMemo(() => balanceOf(dataset, worldSize), [dataset, worldSize]);
   const columns = useMemo(() => (balance === null ? [] : columnsFor(balance)), [balance]);
   if (balance === null) {
     return (
       <Panel title={`Shards of ${dataset.name}`}>
         <EmptyState icon="workers" title="No worker owns a shard now">
-          Shards are handed out when a generation is formed: the job waits for its workers, or it has ended.
+          Shards are dealt when a generation is formed: the job waits for its workers, or it has ended.
         </EmptyState>
       </Panel>
     );
@@ -30,7 +30,7 @@ export function Shards({ dataset }: { dataset: Dataset }) {
   return (
     <Panel
       title={`Shards of ${dataset.name}`}
-      hint={`${formatPlural(balance.owned, "shard")} on ${formatPlural(balance.shares.length, "worker")}`}
+      hint={`${formatPlural(balance.owned, "shard")} on ${formatPlural(balance.workers, "worker")}`}
       actions={<Verdict balance={balance} />}
       flush
     >
@@ -47,24 +47,38 @@ export function Shards({ dataset }: { dataset: Dataset }) {
   );
 }
 
+const WHY_UNEVEN =
+  "Shards are dealt evenly when an epoch begins. A change of members in its middle deals the open shards evenly, and " +
+  "leaves those that were seen with their owners.";
+
 function Verdict({ balance }: { balance: Balance }) {
-  const even = balance.outside === 0;
+  const { unowned, outside } = balance;
   return (
     <>
-      {balance.unowned === 0 ? null : (
+      {unowned === 0 ? null : unowned === null ? (
+        <Badge
+          icon="info"
+          tone="neutral"
+          word={`the first ${formatCount(balance.shares.length)} of ${formatPlural(balance.workers, "worker")}`}
+        />
+      ) : (
         <Badge
           icon="hourglass"
           tone="warn"
-          word={`${formatPlural(balance.unowned, "shard")} without an owner`}
-          title="Nobody owns them now; they are handed out with the next generation."
+          word={`${formatPlural(unowned, "shard")} without an owner`}
+          title="Nobody owns them now; open ones are dealt with the next generation."
         />
       )}
-      <Badge
-        icon={even ? "check-circle" : "warning"}
-        tone={even ? "ok" : "warn"}
-        word={even ? "Even" : `${formatPlural(balance.outside, "worker")} outside`}
-        title={`An even spread gives each worker ${boundsText(balance)} shards.`}
-      />
+      {outside === 0 ? (
+        <Badge icon="check-circle" tone="ok" word="Even" title={`Each worker has ${boundsText(balance)}.`} />
+      ) : (
+        <Badge
+          icon="info"
+          tone="info"
+          word={`${formatPlural(outside, "worker")} beside the even spread`}
+          title={WHY_UNEVEN}
+        />
+      )}
     </>
   );
 }
@@ -132,7 +146,7 @@ function differenceOf(held: number, floor: number, ceiling: number): number {
 
 function Difference({ by }: { by: number }) {
   if (by === 0) return <Badge plain icon="check" tone="ok" word="even" />;
-  return <Badge plain icon="warning" tone="warn" word={by > 0 ? `${by} too many` : `${-by} too few`} />;
+  return <Badge plain icon="info" tone="info" word={by > 0 ? `${by} more` : `${-by} fewer`} title={WHY_UNEVEN} />;
 }
 
 interface BoundBarProps {

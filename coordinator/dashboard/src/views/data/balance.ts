@@ -1,38 +1,39 @@
 // Whether the shards of a dataset are spread evenly: what each worker owns against the floor and the ceiling.
-import type { Dataset, Rebalance, ShardShare, Worker } from "~/api/types";
+import type { Dataset, Rebalance, ShardShare } from "~/api/types";
 
 export interface Balance {
-  /** One for each member, and each other owner. */
   shares: readonly ShardShare[];
+  /** Workers that the shards were dealt to: more than `shares`, where the API names only the first of them. */
+  workers: number;
   owned: number;
-  /** Shards that nobody owns now. */
-  unowned: number;
-  /** The least and the most that an even spread of the owned shards gives to one worker. */
+  /** Shards that nobody owns now; null where the API does not name all owners. */
+  unowned: number | null;
+  /** The least and the most that an even spread gives to one worker. */
   floor: number;
   ceiling: number;
-  least: number;
   most: number;
-  /** Workers outside of floor and ceiling. */
+  /** Of the named workers, those outside of floor and ceiling. */
   outside: number;
 }
 
-/** Members that own nothing count, too: they are the ones that an uneven spread leaves out. */
-export function balanceOf(dataset: Dataset, workers: readonly Worker[]): Balance | null {
-  const owners = new Set(dataset.shards.map(({ worker_id }) => worker_id));
-  const idle = workers.filter((worker) => worker.rank !== null && !owners.has(worker.id));
-  const shares = [...dataset.shards, ...idle.map(({ id }) => ({ worker_id: id, shards: 0 }))];
-  if (dataset.shards.length === 0) return null;
+/** `worldSize` is the number of members, where it is known. Members that own nothing are among the shares, too. */
+export function balanceOf(dataset: Dataset, worldSize: number | null): Balance | null {
+  const { shards: shares, shard_count } = dataset;
+  if (shares.length === 0) return null;
   const counts = shares.map(({ shards }) => shards);
   const owned = counts.reduce((sum, count) => sum + count, 0);
-  const floor = Math.floor(owned / shares.length);
-  const ceiling = Math.ceil(owned / shares.length);
+  const workers = owned < shard_count ? Math.max(shares.length, worldSize ?? 0) : shares.length;
+  const cut = workers > shares.length;
+  const dealt = cut ? shard_count : owned;
+  const floor = Math.floor(dealt / workers);
+  const ceiling = Math.ceil(dealt / workers);
   return {
     shares,
+    workers,
     owned,
-    unowned: Math.max(0, dataset.shard_count - owned),
+    unowned: cut ? null : shard_count - owned,
     floor,
     ceiling,
-    least: counts.reduce((least, count) => Math.min(least, count), Number.POSITIVE_INFINITY),
     most: counts.reduce((most, count) => Math.max(most, count), 0),
     outside: counts.filter((count) => count < floor || count > ceiling).length,
   };

@@ -1,10 +1,12 @@
 // The functions view: how much waits, how fast it goes, what fails, who works, and any one task's story.
+import { useMemo } from "react";
 import { navigate } from "wouter/use-browser-location";
-import type { Functions } from "~/api/types";
+import type { Event, Functions } from "~/api/types";
 import { Banner } from "~/components/Banner";
 import { TimeSeries } from "~/components/charts/TimeSeries";
 import { EmptyState, Loading } from "~/components/EmptyState";
 import { rangeHref } from "~/components/events/kinds";
+import { eventMarks } from "~/components/events/marks";
 import { FilterBar, Segments } from "~/components/filters/Filters";
 import { useOpenRow, useQueryChoice } from "~/components/filters/query";
 import { SPANS, spanLabel } from "~/components/filters/spans";
@@ -47,18 +49,26 @@ function Away({ functions }: { functions: Functions }) {
 const QUEUE = ["queued_tasks"] as const;
 const RATES = ["tasks_per_s", "task_failures_per_s"] as const;
 
+/** Single failures are in the rates; a flag for each would hide them. */
+const isOfFunctions = (event: Event) => event.origin === "dispatcher" && event.kind !== "task_failed";
+const hrefOf = (from: number, to: number) => rangeHref(from * 1000, to * 1000);
+
 function Charts() {
+  const events = useSlice("events");
+  const marks = useMemo(() => eventMarks((events ?? []).filter(isOfFunctions)), [events]);
   const [span, setSpan] = useQueryChoice("last", SPANS);
   const queue = useSeries(QUEUE, Number(span));
   const rates = useSeries(RATES, Number(span));
   const shared = {
     height: 130,
     sync: "functions",
-    onRange: (from: number, to: number) => navigate(rangeHref(from * 1000, to * 1000)),
+    marks,
+    flagHref: hrefOf,
+    onRange: (from: number, to: number) => navigate(hrefOf(from, to)),
   };
   return (
     <>
-      <FilterBar status="Drag over a chart to see what happened then.">
+      <FilterBar status="Flags are events; drag over a chart to see all of a stretch of time.">
         <Segments
           label="Time shown"
           options={SPANS.map((value) => ({ value, label: spanLabel(value) }))}

@@ -18,7 +18,7 @@ export const JOB_COLUMNS: readonly Column<Job>[] = [
   {
     id: "name",
     header: "Job",
-    width: "minmax(10rem, 1.2fr)",
+    width: "minmax(9rem, 1fr)",
     sort: (row) => row.name,
     text: (row) => `${row.name} ${row.id}`,
     cell: (row) => (
@@ -38,11 +38,11 @@ export const JOB_COLUMNS: readonly Column<Job>[] = [
       return <Badge plain icon={icon} tone={tone} word={word} />;
     },
   },
-  { id: "type", header: "Type", width: "minmax(6rem, 10rem)", sort: (row) => row.type, cell: (row) => row.type },
+  { id: "type", header: "Type", width: "minmax(5rem, 8rem)", sort: (row) => row.type, cell: (row) => row.type },
   {
     id: "dataset",
     header: "Dataset",
-    width: "minmax(6rem, 10rem)",
+    width: "minmax(5rem, 8rem)",
     sort: (row) => row.dataset_id,
     cell: (row) => (row.dataset_id === "" ? <span className="text-ink-3">none named</span> : row.dataset_id),
   },
@@ -79,15 +79,15 @@ export const JOB_COLUMNS: readonly Column<Job>[] = [
   {
     id: "origin",
     header: "Started by",
-    width: "8rem",
+    width: "5.5rem",
     sort: (row) => row.origin,
     text: nothing,
-    cell: (row) => <span className="text-ink-2">{row.origin === "api" ? "this page or API" : "its coordinator"}</span>,
+    cell: (row) => <span className="text-ink-2">{row.origin === "api" ? "this API" : "elsewhere"}</span>,
   },
   {
     id: "message",
     header: "Said last",
-    width: "minmax(8rem, 1fr)",
+    width: "minmax(8rem, 1.4fr)",
     text: (row) => row.message,
     cell: (row) => <span title={row.message}>{row.message}</span>,
   },

@@ -3,13 +3,13 @@ import { useMemo } from "react";
 import { navigate } from "wouter/use-browser-location";
 import { TimeSeries } from "~/components/charts/TimeSeries";
 import { rangeHref } from "~/components/events/kinds";
+import { eventMarks } from "~/components/events/marks";
 import { Segments } from "~/components/filters/Filters";
 import { useQueryChoice } from "~/components/filters/query";
 import { SPANS, spanLabel } from "~/components/filters/spans";
 import { useSlice } from "~/data/context";
 import { type SeriesName, useSeries } from "~/data/series";
 import { formatBytesRate, formatRate } from "~/format/format";
-import { eventMarks } from "./marks";
 
 const NAMES = ["samples_per_s", "checkpoint_megabytes_per_s", "requests_per_s"] as const;
 
