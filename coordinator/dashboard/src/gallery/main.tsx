@@ -10,7 +10,8 @@ import { Drawer, Fact, Facts } from "~/components/Drawer";
 import { EmptyState, ErrorState, Loading } from "~/components/EmptyState";
 import { ExportButton } from "~/components/ExportButton";
 import { tableCsv } from "~/components/export";
-import { FilterBar, SearchField, Select, ToggleGroup } from "~/components/FilterBar";
+import { FilterBar, SearchField, Select, shownOf } from "~/components/filters/Filters";
+import { ToggleGroup } from "~/components/filters/ToggleGroup";
 import { HealthStrip, WorkerStateBar } from "~/components/HealthStrip";
 import { CodeBlock } from "~/components/logs/CodeBlock";
 import { LogLines } from "~/components/logs/LogLines";
@@ -164,10 +165,7 @@ function Gallery() {
               )}
             />
           </Panel>
-          <FilterBar
-            result={`${formatCount(shown.length)} of ${formatCount(WORKERS.length)} workers`}
-            actions={<ExportButton name="workers" csv={() => tableCsv(COLUMNS, shown)} json={() => shown} />}
-          >
+          <FilterBar status={shownOf(shown.length, WORKERS.length, "worker")}>
             <SearchField label="Search workers" value={search} onChange={setSearch} />
             <ToggleGroup
               label="States"
@@ -185,6 +183,7 @@ function Gallery() {
               onChange={() => {}}
               options={[{ value: "info", label: "Info and above" }]}
             />
+            <ExportButton name="workers" csv={() => tableCsv(COLUMNS, shown)} json={() => shown} />
           </FilterBar>
           <Panel title="Workers" flush>
             <DataTable

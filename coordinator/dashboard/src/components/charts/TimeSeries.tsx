@@ -146,7 +146,9 @@ function Plot({ title, x, lines, format, height, sync, marks = [], flagHref, onR
   }, [ref, width, height, sync, shape, flags, theme]);
 
   const data = useMemo(() => toData(x, lines), [x, lines]);
-  useEffect(() => plot.current?.setData(data), [data]);
+  useEffect(() => {
+    plot.current?.setData(data);
+  }, [data]);
 
   return (
     <div className="relative">

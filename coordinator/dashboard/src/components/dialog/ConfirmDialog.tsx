@@ -18,7 +18,9 @@ export function ConfirmDialog({ title, children, action, busy = false, onConfirm
   const dialog = useRef<HTMLDialogElement>(null);
   const heading = useId();
   const text = useId();
-  useEffect(() => dialog.current?.showModal(), []);
+  useEffect(() => {
+    dialog.current?.showModal();
+  }, []);
   return (
     <dialog
       ref={dialog}

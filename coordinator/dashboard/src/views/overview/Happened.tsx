@@ -8,7 +8,7 @@ import { Age } from "~/components/time/Age";
 import { TEXT } from "~/components/tone";
 import { useSlice } from "~/data/context";
 import { formatCount } from "~/format/format";
-import { type Happening, happenings } from "./marks";
+import { type Happening, happenings } from "./happenings";
 
 const SHOWN = 10;
 
