@@ -13,7 +13,7 @@ from strata_zmq.errors import StrataError
 from strata_zmq.startup import NO_API, announce, check_api_port, log_to_stderr, sources_of
 from strata_zmq.transport.endpoints import seen_over
 
-from .api_child import ApiChild
+from .api_child import ApiChild, api_command
 from .config import CoordinatorConfig
 from .recover import recover as repair
 from .server import Server, serve
@@ -108,7 +108,7 @@ def run(
             announce(ready_fd, control=server.control_endpoint, broadcast=server.broadcast_endpoint)
             if port != NO_API:
                 url = seen_over(server.control_endpoint, _HERE)
-                stack.enter_context(ApiChild(url, port, curve_keys=config.curve_keys))
+                stack.enter_context(ApiChild(api_command(url, port, config.curve_keys)))
 
         status = serve(config, on_ready=on_ready)
     raise typer.Exit(status)

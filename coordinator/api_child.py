@@ -12,27 +12,32 @@ import select
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-__all__ = ["RESTARTS_MAX", "ApiChild"]
+__all__ = ["RESTARTS_MAX", "ApiChild", "api_command"]
 
 RESTARTS_MAX = 3
-_WAIT_S = 0.5
-"""Before the first restart; doubles with each."""
 _END_S = 3.0
 _EXIT_USAGE = 2
 _MODULE = "strata_zmq.coordinator.api.state"
 log = logging.getLogger("strata.coordinator")
 
 
-class ApiChild:
-    """Runs the API of the coordinator at `url` while the block runs, at `port` (empty: the default one)."""
+def api_command(url: str, port: str, curve_keys: str) -> list[str]:
+    """Return the command line of the API of the coordinator at `url`, at `port` (empty: the default one)."""
+    argv = [sys.executable, "-m", _MODULE, "--coordinator", url, "--parent", str(os.getpid())]
+    argv += ["--port", port] if port else []
+    return argv + (["--curve-keys", curve_keys] if curve_keys else [])
 
-    def __init__(self, url: str, port: str, *, curve_keys: str = "") -> None:
-        self._argv = [sys.executable, "-m", _MODULE, "--coordinator", url, "--parent", str(os.getpid())]
-        self._argv += ["--port", port] if port else []
-        self._env = os.environ | {"STRATA_CURVE_KEYS": curve_keys}
+
+class ApiChild:
+    """Runs a command while the block runs. `wait_s` is the time before its first restart, which doubles with each."""
+
+    def __init__(self, argv: Sequence[str], *, wait_s: float = 0.5) -> None:
+        self._argv = argv
+        self._wait_s = wait_s
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="api", daemon=True)
 
@@ -56,7 +61,7 @@ class ApiChild:
                 after = f" after {restarts} restarts" if restarts else ""
                 log.warning("the API ended with status %d%s; the job goes on without a dashboard", code, after)
                 return
-            wait_s = _WAIT_S * 2**restarts
+            wait_s = self._wait_s * 2**restarts
             log.warning("the API ended with status %d; starting it again in %g s", code, wait_s)
             if self._stopped(None, wait_s):
                 return
@@ -66,7 +71,7 @@ class ApiChild:
         try:
             # A session of its own: Ctrl-C is for the coordinator, which ends it.
             process = subprocess.Popen(
-                self._argv, env=self._env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+                self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
             )
         except OSError as error:
             log.warning("the API cannot be started: %s", error.strerror)
