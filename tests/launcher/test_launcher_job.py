@@ -139,16 +139,19 @@ class Storm(RuleBasedStateMachine):
         restarts=st.integers(0, 2),
         coordinator=st.booleans(),
         relay=st.booleans(),
+        api=st.booleans(),
         unreported_s=st.sampled_from([0.0, 7.0]),
     )
     def begin(
-        self, workers: int, writers: int, restarts: int, coordinator: bool, relay: bool, unreported_s: float
+        self, workers: int, writers: int, restarts: int, coordinator: bool, relay: bool, api: bool, unreported_s: float
     ) -> None:
         self.restarts, self.now, self.gave_up = restarts, 0.0, False
         self.alive: set[str] = set()
         self.finished: list[Finish] = []
         limits = Limits(worker_restarts=restarts, service_restarts=restarts)
-        self.job = Job(workers, writers, limits, coordinator=coordinator, relay=relay, unreported_s=unreported_s)
+        self.job = Job(
+            workers, writers, limits, coordinator=coordinator, relay=relay, api=api, unreported_s=unreported_s
+        )
         self.perform(self.job.begin(self.now))
 
     def perform(self, effects: list[Effect]) -> None:
