@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 from .alerts import AlertBook, Facts
 from .board import Board, source_of
@@ -32,6 +33,8 @@ __all__ = ["QUIET_S", "TICK_S", "Hub"]
 TICK_S = 0.25
 QUIET_S = 1.0
 """After so long without a change an empty message says that there was none."""
+_CELLS_HERE = 50_000
+"""Seconds of workers that are read on the loop; more of them are read beside it."""
 _PLAIN = ("life", "number", "at")
 _log = logging.getLogger(__name__)
 
@@ -120,11 +123,20 @@ class Hub:
 
     def timeline_of(self, seconds: int, end: float, offset: int, limit: int, search: str) -> Timeline:
         """Return a page of the timeline: workers by rank, those that are lost or have left behind them."""
+        return self._timeline_of(seconds, end, offset, limit, search)()
+
+    async def timeline_beside(self, seconds: int, end: float, offset: int, limit: int, search: str) -> Timeline:
+        """Return the same; one of many workers' many seconds is made beside the loop."""
+        read = self._timeline_of(seconds, end, offset, limit, search)
+        return await asyncio.to_thread(read) if seconds * limit > _CELLS_HERE else read()
+
+    def _timeline_of(self, seconds: int, end: float, offset: int, limit: int, search: str) -> Callable[[], Timeline]:
         there = dict.fromkeys(row.id for row in self.board.workers.ordered())
         there |= dict.fromkeys(sorted(name for name in self.timeline.names(end - seconds) if name not in there))
         wanted = [name for name in there if search in name]
-        releases = map(timeline_release, self.board.releases)
-        return self.timeline.read(seconds, end, wanted[offset : offset + limit], len(wanted), releases)
+        since = end - seconds - 1
+        releases = [timeline_release(one) for one in self.board.releases if since <= one.ended_at <= end]
+        return partial(self.timeline.read, seconds, end, wanted[offset : offset + limit], len(wanted), releases)
 
     def now(self) -> float:
         """Return this process's Unix time."""

@@ -118,7 +118,7 @@ class _Handlers:
         """Return a page of the timeline."""
         asked = read_parameters(request, _OPERATIONS["timeline"])
         seconds, end = self._span(request, "timeline")
-        page = self._hub.timeline_of(seconds, end, asked["offset"], asked["limit"], asked["search"])
+        page = await self._hub.timeline_beside(seconds, end, asked["offset"], asked["limit"], asked["search"])
         return answer(page)
 
     async def events(self, request: Request) -> Response:
