@@ -80,6 +80,8 @@ class Sight:
         self._number = 0
         self._watched_until = self._due = self._told_at = float("-inf")
         self._job: JobSight | None = None
+        self._latest = (-1, 0.0, 0.0, Changes())
+        """The latest snapshot, with its number, when it was made, and when as a Unix time."""
         self._moves = 0
         tables = (
             Table("writers", partial(sight_rows.writers, world), always=True),
@@ -128,16 +130,17 @@ class Sight:
         self._world.reply(session, request.seq, wire.Done)
 
     def ask(self, recipients: list[tuple[bytes, int, int]]) -> None:
-        """Answer all GET_SIGHT of a step, each given as (connection, session, seq), with one snapshot."""
+        """Answer all GET_SIGHT of a step, each given as (connection, session, seq), with one snapshot.
+
+        Who asks before the next delta gets the one that others have had: what is new since comes with that delta.
+        """
+        world = self._world
         self._watch()
-        self._world.reply_all(
-            recipients,
-            wire.Sight,
-            life=self._life,
-            number=self._number,
-            at=self._world.wall_time,
-            state=self._snapshot(),
-        )
+        number, made_at, at, state = self._latest
+        if number != self._number or world.now >= made_at + FLUSH_S:
+            at, state = world.wall_time, self._snapshot()
+            self._latest = (self._number, world.now, at, state)
+        world.reply_all(recipients, wire.Sight, life=self._life, number=self._number, at=at, state=state)
 
     def flush(self) -> SightDelta | None:
         """Return the next delta, if somebody follows and it is due."""
@@ -197,7 +200,7 @@ class Sight:
             self._events.log.begin()
             self._releases.log.begin()
             self._job = None
-            self._due = self._told_at = world.now
+            self._told_at, self._due = world.now, world.now + FLUSH_S
         self._watched_until = world.now + LEASE_S
 
     # ---- snapshots and deltas

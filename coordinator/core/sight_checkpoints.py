@@ -180,7 +180,7 @@ class CheckpointPhases:
             arrived=len(opened.arrivals),
             staged=len(opened.staged),
             size_bytes=sum(arrival.size_bytes for arrival in opened.arrivals.values()),
-            missing=opened.missing[:_NAMES_MAX],
+            missing=list(opened.missing[:_NAMES_MAX]),
         )
 
     def _row(self, times: _Times, status: str) -> CheckpointSight:
