@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -276,6 +277,13 @@ def test_the_page_is_made_at_most_once_a_second_however_many_ask() -> None:
     page.core.say(job=job(requests=2))
     assert page.collector.render() is first
     assert page.read()["strata_requests_total"] == 2
+
+
+def test_the_page_about_metrics_names_every_family() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "run.md").read_text()
+    for family in families_of(full()):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert f"`{name}`" in told or f"`{name.removeprefix('strata_worker')}`" in told, name
 
 
 @pytest.mark.parametrize("unit", UNITS)

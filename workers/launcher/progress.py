@@ -45,13 +45,17 @@ class MemberView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """One moment of a job; `status` is the coordinator's snapshot, `status_age_s` seconds old, or None without one."""
+    """One moment of a job; `status` is the coordinator's snapshot, `status_age_s` seconds old, or None without one.
+
+    `dashboard` is its address, empty while there is none.
+    """
 
     elapsed_s: float
     phase: str
     members: tuple[MemberView, ...]
     status: Status | None
     status_age_s: float
+    dashboard: str = ""
 
 
 def table(view: JobView) -> RenderableType:
@@ -80,7 +84,10 @@ def table(view: JobView) -> RenderableType:
         )
     if len(workers) > _ROWS_MAX:
         grid.add_row(Text(f"and {len(workers) - _ROWS_MAX} more", style="dim"))
-    return Group(Text(line(view), style="bold"), grid)
+    above = [Text(line(view), style="bold")]
+    if view.dashboard:
+        above.append(Text(f"dashboard at {view.dashboard}", style="dim"))
+    return Group(*above, grid)
 
 
 def line(view: JobView) -> str:

@@ -97,6 +97,7 @@ class Supervisor:
         self._ready: dict[str, bytes] = {}
         self._pumps: set[LogPump] = set()
         self._paused = False
+        self._dashboard = ""
         self._link: Link | None = None
         self._remote: Coordinator | None = None
         self._began = time.monotonic()
@@ -312,7 +313,8 @@ class Supervisor:
                 self._endpoints = replace(self._endpoints, control=ready["control"], broadcast=ready["broadcast"])
             if name == "api":
                 note = ready.get("note", "")
-                self._say(f"dashboard at {ready['url']}{f' ({note})' if note else ''}")
+                self._dashboard = str(ready["url"])
+                self._say(f"dashboard at {self._dashboard}{f' ({note})' if note else ''}")
         except (ValueError, KeyError, TypeError):
             self._say(f"{name} sent a ready line that is not understood: {told[:200]!r}")
             self._children[name].signal(signal.SIGKILL)
@@ -339,6 +341,8 @@ class Supervisor:
         child = self._children.pop(name)
         self._selector.unregister(child.pidfd)
         code = child.reap()
+        if name == "api":
+            self._dashboard = ""
         now = time.monotonic()
         for pump in self._pumps:
             if pump.fd in {child.out_fd, child.err_fd}:
@@ -419,7 +423,8 @@ class Supervisor:
         )
         link = self._link
         age_s, status = (link and link.latest()) or (0.0, None)
-        return JobView(time.monotonic() - self._began, self._job.phase.value, members, status, age_s)
+        elapsed_s = time.monotonic() - self._began
+        return JobView(elapsed_s, self._job.phase.value, members, status, age_s, self._dashboard)
 
     def _summarise(self) -> None:
         view, job = self._view(), self._job
