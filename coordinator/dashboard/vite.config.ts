@@ -38,5 +38,6 @@ export default defineConfig(({ mode }) => ({
     maxWorkers: 2,
     css: { include: [/tokens\.css/] },
     restoreMocks: true,
+    testTimeout: 60_000, // what hangs fails; what only waits for a core does not
   },
 }));
