@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,15 +24,21 @@ from .core_feed import CoordinatorFeed, DispatcherFeed
 from .feed import Feed
 from .front import ANY_PORT, LAST_PORT, PAGE, StateServer, listen_near, url_of
 from .hub import Hub
+from .jobs import Jobs
 from .lifeline import end_with
 from .logbook import LogBook
 from .metrics import StateCollector
+from .order import stop_training
+from .ports import JobsPort
 from .rows import Setting
+from .vault import Vault
 
 __all__ = ["main", "run"]
 
 _COORDINATOR = "localhost:50051"
 _TOKEN = "STRATA_API_TOKEN"  # noqa: S105 - the variable's name
+_SUPERVISOR_TOKEN = "STRATA_SUPERVISOR_TOKEN"  # noqa: S105 - the variable's name
+_JOBS_DIR = "strata-jobs"
 _EXIT_USAGE = 2
 _log = logging.getLogger("strata.api")
 
@@ -61,6 +68,17 @@ def run(
     logs: Annotated[
         Path | None, typer.Option(help="A folder of NAME.log files to read as they grow.", show_default=False)
     ] = None,
+    store: Annotated[
+        str,
+        typer.Option(help="Where checkpoints lie: a folder, s3://bucket/prefix, or NEAR,FAR.", show_default=False),
+    ] = "",
+    jobs: Annotated[
+        Path | None, typer.Option(help="A list of what may be started here, TOML (docs/jobs.md).", show_default=False)
+    ] = None,
+    jobs_dir: Annotated[
+        Path | None,
+        typer.Option(help=f"Where jobs keep their files; by default {_JOBS_DIR} beside the list.", show_default=False),
+    ] = None,
     curve_keys: Annotated[
         str, typer.Option(help="A key folder: cores are spoken to with CURVE.", envvar="STRATA_CURVE_KEYS")
     ] = "",
@@ -89,7 +107,13 @@ def run(
         feeds.append(DispatcherFeed(parse_endpoint(dispatcher, field="--dispatcher", default_port=5555), keys))
     if not feeds:
         raise InvalidArgumentError("--coordinator and --dispatcher are both empty: name one, there is nothing to show")
-    hub = Hub(feeds, logs=LogBook(logs, own=True), jobs=NoJobs(), vault=NoVault(), settings=_settings(context))
+    hub = Hub(
+        feeds,
+        logs=LogBook(logs, own=True),
+        jobs=_jobs(jobs, jobs_dir, feeds[0].address if coordinator else "", curve_keys),
+        vault=Vault(store) if store else NoVault(),
+        settings=_settings(context),
+    )
     app = create_app(
         None,
         endpoint=feeds[-1].address if dispatcher else "",
@@ -115,6 +139,23 @@ def run(
     if not server.started:
         _log.error("nothing could be served at %s", url)
         raise typer.Exit(1)
+
+
+def _jobs(listed: Path | None, folder: Path | None, coordinator: str, curve_keys: str) -> JobsPort:
+    """Return what may be started and stopped: what a list has, and on the token the coordinator's own run."""
+    token = os.environ.get(_SUPERVISOR_TOKEN, "")
+    if listed is None and not (token and coordinator):
+        return NoJobs()
+    if not coordinator:
+        raise InvalidArgumentError("--jobs needs --coordinator: jobs' workers join the coordinator that is shown here")
+    keys = CurveKeys.load(curve_keys) if curve_keys else None
+    return Jobs(
+        listed,
+        folder if folder is not None or listed is None else listed.absolute().parent / _JOBS_DIR,
+        coordinator,
+        environment={"STRATA_CURVE_KEYS": str(Path(curve_keys).absolute())} if curve_keys else {},
+        stop_training=partial(stop_training, coordinator, token, keys) if token else None,
+    )
 
 
 def _settings(context: typer.Context) -> list[Setting]:

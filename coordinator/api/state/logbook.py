@@ -99,6 +99,13 @@ class LogBook:
             with suppress(asyncio.CancelledError):
                 await looking
 
+    def look(self) -> int:
+        """Read what is new in the folder's files, at most LogFiles' turn of it; returns how many lines that was."""
+        lines = self._files.read() if self._files is not None else []
+        for line in lines:
+            self.append(line)
+        return len(lines)
+
     async def _look(self) -> None:
         while True:
             for line in await asyncio.to_thread(self._read):

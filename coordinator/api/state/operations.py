@@ -24,6 +24,7 @@ HISTORY_MAX_S = 3600
 LIST_MAX = 10_000
 _PREFIX = "#/components/schemas/"
 _REFUSALS = {
+    400: "It is not as the allow-list has it; the answer says what it takes.",
     404: "There is no such thing; the answer says what there is.",
     405: "This path takes other methods; Allow names them.",
     409: "It cannot be done now; the answer says why.",
@@ -168,7 +169,7 @@ OPERATIONS: tuple[Operation, ...] = (
         models.CreatedJob,
         status=201,
         body=models.CreateJob,
-        refusals=(403, 404, 409, 413, 415, 422, 429, 503),
+        refusals=(400, 403, 404, 409, 413, 415, 422, 429, 503),
         aliases=("/api/tasks",),
     ),
     Operation(
@@ -181,7 +182,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Ask a job to stop.",
         models.JobStopped,
         parameters=(("job_id", "path", _ID),),
-        refusals=(403, 404, 409),
+        refusals=(403, 404, 409, 503),
         aliases=("/api/tasks/{job_id}/stop",),
     ),
     Operation(

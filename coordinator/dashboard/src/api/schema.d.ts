@@ -1860,6 +1860,15 @@ export interface operations {
                     readonly "application/json": components["schemas"]["CreatedJob"];
                 };
             };
+            /** @description It is not as the allow-list has it; the answer says what it takes. */
+            readonly 400: {
+                headers: {
+                    readonly [name: string]: unknown;
+                };
+                content: {
+                    readonly "application/json": components["schemas"]["Refused"];
+                };
+            };
             /** @description The Origin is not this server's. */
             readonly 403: {
                 headers: {
@@ -2047,6 +2056,15 @@ export interface operations {
             };
             /** @description The Host is not this server's. */
             readonly 421: {
+                headers: {
+                    readonly [name: string]: unknown;
+                };
+                content: {
+                    readonly "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description The coordinator was never heard: try again after Retry-After seconds. */
+            readonly 503: {
                 headers: {
                     readonly [name: string]: unknown;
                 };
@@ -2294,6 +2312,15 @@ export interface operations {
                     readonly "application/json": components["schemas"]["CreatedJob"];
                 };
             };
+            /** @description It is not as the allow-list has it; the answer says what it takes. */
+            readonly 400: {
+                headers: {
+                    readonly [name: string]: unknown;
+                };
+                content: {
+                    readonly "application/json": components["schemas"]["Refused"];
+                };
+            };
             /** @description The Origin is not this server's. */
             readonly 403: {
                 headers: {
@@ -2481,6 +2508,15 @@ export interface operations {
             };
             /** @description The Host is not this server's. */
             readonly 421: {
+                headers: {
+                    readonly [name: string]: unknown;
+                };
+                content: {
+                    readonly "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description The coordinator was never heard: try again after Retry-After seconds. */
+            readonly 503: {
                 headers: {
                     readonly [name: string]: unknown;
                 };
