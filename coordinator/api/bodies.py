@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import Any, NoReturn, Protocol, TypeVar, get_args
 
 import msgspec
 from fastapi import HTTPException, Request
@@ -41,6 +41,7 @@ _THREAD_BYTES = 1024 * 1024
 """Longer bodies are taken apart, and longer results put into text, beside the event loop."""
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 _encode = msgspec.json.Encoder().encode
 _WHITE = b" \t\r\n"
@@ -51,7 +52,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {"durability": get_args(Durability)}
 _STEP = re.compile(r"[^.\[\]]+")
 
 
-async def read_body(request: Request, decoder: msgspec.json.Decoder[T], then: Callable[[T], R]) -> R:
+class Reader(Protocol[T_co]):
+    """Reads JSON; msgspec's decoders do."""
+
+    def decode(self, data: bytes, /) -> T_co:
+        """Return what the JSON says; raises msgspec's errors."""
+
+
+async def read_body(request: Request, decoder: Reader[T], then: Callable[[T], R]) -> R:
     """Return `then` of the request's body; both in a thread where the body is long.
 
     The content type has to be JSON: a page of another origin cannot send that without the browser asking first.

@@ -137,6 +137,7 @@ def test_a_body_has_to_be_json_of_the_known_fields(http: httpx.Client) -> None:
         assert (answer.status_code, answer.json()["detail"][0]["loc"][0]) == (422, "body")
     assert http.post("/api/jobs", content=b"{", headers={"content-type": "application/json"}).status_code == 422
     assert "--jobs FILE" in refused(http.post("/api/jobs", json=JOB), 409)
+    refused(http.post("/api/jobs", json=JOB | {"worker_count": 3.0}), 409)  # to JSON, it is a whole number
 
 
 @pytest.mark.parametrize("path", ["/", "/api/health", "/metrics", "/api/nothing"])

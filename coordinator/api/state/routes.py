@@ -42,7 +42,6 @@ _SECTIONS = {
     "job_templates": "templates",
 }
 """By operation, the section of a dashboard that is its whole answer."""
-_create_job = msgspec.json.Decoder(models.CreateJob)
 
 
 def state_router(hub: Hub, link: Link) -> APIRouter:
@@ -157,7 +156,7 @@ class _Handlers:
 
     async def create_job(self, request: Request) -> Response:
         """Start a job of the allow-list."""
-        asked = await read_body(request, _create_job, lambda body: body)
+        asked = await read_body(request, _JobReader(), lambda body: body)
         return answer(models.CreatedJob(task_id=await self._hub.jobs.create(asked)), 201)
 
     async def stop_job(self, request: Request) -> Response:
@@ -201,6 +200,19 @@ class _Handlers:
         known = self._hub.board.tasks.models
         if job_id not in known and all(row.id != job_id for row in self._hub.jobs.rows()):
             raise _no_such("job", job_id, list(known))
+
+
+class _JobReader:
+    """Reads a job's description. To JSON, 3.0 is a whole number as 3 is."""
+
+    def decode(self, data: bytes, /) -> models.CreateJob:
+        """Return what the JSON says; raises msgspec's errors."""
+        body = msgspec.json.decode(data)
+        if isinstance(body, dict):
+            count = body.get("worker_count")
+            if isinstance(count, float) and count.is_integer():
+                body["worker_count"] = int(count)
+        return msgspec.convert(body, models.CreateJob)
 
 
 def _section(hub: Hub, name: str) -> Callable[..., Any]:
