@@ -41,7 +41,15 @@ for (const [name, value] of [
 ] as const) {
   Object.defineProperty(HTMLElement.prototype, name, { configurable: true, get: () => value });
 }
-HTMLCanvasElement.prototype.getContext = () => null;
+/** A canvas that takes every stroke and shows none. */
+const brush = new Proxy<Record<string, unknown>>(
+  { measureText: () => ({ width: 0 }), createPattern: () => null },
+  { get: (known, name) => known[String(name)] ?? (() => {}) },
+);
+HTMLCanvasElement.prototype.getContext = () => brush as never;
+vi.stubGlobal("Path2D", function Path2D() {
+  return brush;
+});
 HTMLElement.prototype.scrollTo = () => {};
 HTMLElement.prototype.scrollIntoView = () => {};
 

@@ -79,7 +79,7 @@ function EventBars({ bars, range, at }: EventBarsProps) {
     (range !== null && bar.from < range.to && bar.to > range.from) || (at !== null && at >= bar.from && at < bar.to);
   return (
     <>
-      <div className="flex h-28 items-stretch gap-px border-b border-line-strong">
+      <div className="flex h-34 items-stretch gap-px border-b border-line-strong">
         {bars.map((bar) => {
           const words = `${formatClock(bar.from)} to ${formatClock(bar.to)}: ${formatPlural(total(bar), "event")}, ${formatPlural(bar.error, "error")}, ${formatPlural(bar.warning, "warning")}`;
           return (
@@ -136,7 +136,7 @@ function Lines({ seconds, events, at }: { seconds: number; events: readonly Even
   const goodput = useSeries(GOODPUT, seconds);
   const marks = useMemo(() => marksOf(events, at), [events, at]);
   const shared = {
-    height: 92,
+    height: 112,
     sync: "activity",
     marks,
     flagHref: hrefOf,
