@@ -31,6 +31,7 @@ def main() -> int:
         images = prepare(folder / "images")
         samples = len(images.load("train")[0])
         print(f"Training a perceptron on {images.name} ({samples} images) on {WORKERS} workers, {images.epochs} epochs")
+        print("A browser shows it while it runs, at the address that [strata] tells below.")
         half = images.epochs * samples // (2 * WORKERS * images.batch_size)
         job = _start(folder)
         try:

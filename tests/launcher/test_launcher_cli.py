@@ -89,7 +89,7 @@ def test_debug_shows_where_an_error_came_from(tmp_path) -> None:
 def test_help_and_version_need_nothing_else() -> None:
     assert strata("--version").stdout.startswith("strata ")
     text = strata("--help").stdout
-    for command in ("run", "coordinator", "worker", "writer", "status", "command", "bench"):
+    for command in ("run", "coordinator", "worker", "writer", "status", "events", "api", "demo", "command", "bench"):
         assert command in text
     assert "--control" in strata("coordinator", "--help").stdout
     assert "--worker-id" in strata("worker", "--help").stdout
