@@ -84,6 +84,20 @@ def test_a_lost_workers_time_counts_since_its_last_report_until_another_has_its_
     assert times.goodput(3).lost_share == 0.0
 
 
+def test_a_worker_whose_row_goes_after_it_was_told_lost_is_lost_all_the_same() -> None:
+    stage = Stage()
+    stage.coordinator.begin(job=job())
+    train(stage, 60)
+    stage.coordinator.say(lost=[lost("w0", stage.now)])
+    stage.turn()
+    stage.coordinator.say(gone={"workers": ["w0"]})
+    stage.turn(30)
+    assert stage.worker("w0")["status"] == "failed"
+    assert stage.dashboard()["goodput"]["lost_share"] > 0.3
+    shown = stage.hub.timeline_of(10, stage.now, 0, 1, "")
+    assert [shown.phases[phase] for phase, _ in shown.rows[0].runs] == ["lost"]
+
+
 def test_shares_of_a_worker_are_of_its_last_minute_and_a_new_process_begins_anew() -> None:
     stage = Stage()
     stage.coordinator.begin(job=job())

@@ -75,7 +75,7 @@ def test_what_happens_is_shown_and_told_and_a_quiet_core_stays_connected(
     until(lambda: "seen" in follower.datasets, 10, "the dataset is shown")
     assert any("seen" in told.get("datasets", ()) for told in follower.told)
     number = follower.feed.picture.number
-    until(lambda: follower.feed.picture.number >= number + 5, 15, "silence is broken once a second")
+    until(lambda: follower.feed.picture.number >= number + 3, 15, "silence is broken once a second")
     assert follower.feed.connected
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ from sightkit import (
     worker,
 )
 
-from strata_zmq.coordinator.api.state import board
+from strata_zmq.coordinator.api.state import board, hub
 from strata_zmq.coordinator.api.state.ports import VaultRow
 from strata_zmq.protocol.sight_rows import HangSight, HistogramSight, SettingSight, StacksSight
 
@@ -364,3 +366,31 @@ def test_nothing_changes_between_turns_and_a_second_without_a_change_counts_as_o
     number = stage.hub.number
     stage.turn(1)
     assert number < stage.hub.number <= number + 4
+
+
+def test_a_feed_that_fails_and_a_row_that_cannot_be_shown_end_nothing_else(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_FOLLOW_AGAIN_S", 0.0)
+    monkeypatch.setattr(hub, "TICK_S", 0.001)
+    stage = Stage()
+    runs: list[object] = []
+
+    async def run(tell: object) -> None:
+        runs.append(tell)
+        if len(runs) < 3:
+            raise ValueError("it fails")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stage.coordinator, "run", run)
+
+    async def scenario() -> None:
+        async with stage.hub.running():
+            stage.coordinator.begin(job=job(), workers=[msgspec.structs.replace(worker("w0"), heard_at=float("nan"))])
+            while len(runs) < 3 or "w1" not in stage.hub.board.workers.models:
+                stage.coordinator.say(workers=[worker("w1")])
+                await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+    assert "is begun again" in caplog.text
+    assert "a turn of the dashboard failed" in caplog.text

@@ -145,8 +145,7 @@ class Board:
                 shares, samples = self.times.shares(key)
                 self.workers.put(key, translate.worker(row, hanging=key in hangs, shares=shares, samples_per_s=samples))
             elif key in lost:
-                if key in touched.get("lost", set()):
-                    self.times.lost(lost[key])
+                self.times.lost(lost[key])
                 self.workers.put(key, translate.lost_worker(lost[key], self._known.get(key)))
             elif key in self._known or key in self.workers.models:
                 self._known.pop(key, None)

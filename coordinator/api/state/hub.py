@@ -33,6 +33,7 @@ __all__ = ["QUIET_S", "TICK_S", "Hub"]
 TICK_S = 0.25
 QUIET_S = 1.0
 """After so long without a change an empty message says that there was none."""
+_FOLLOW_AGAIN_S = 1.0
 _CELLS_HERE = 50_000
 """Seconds of workers that are read on the loop; more of them are read beside it."""
 _PLAIN = ("life", "number", "at")
@@ -181,7 +182,7 @@ class Hub:
         async with AsyncExitStack() as stack:
             for port in (self.logs, self.jobs, self.vault):
                 await stack.enter_async_context(port.running())
-            tasks = [asyncio.create_task(feed.run(self.tell)) for feed in self.feeds]
+            tasks = [asyncio.create_task(self._follow(feed)) for feed in self.feeds]
             tasks.append(asyncio.create_task(self._turns()))
             try:
                 yield
@@ -192,6 +193,14 @@ class Hub:
                 for task in tasks:
                     with suppress(asyncio.CancelledError):
                         await task
+
+    async def _follow(self, feed: Feed) -> None:
+        while True:
+            try:
+                await feed.run(self.tell)
+            except Exception:  # noqa: BLE001 - what one message brings about must not end what all others tell
+                _log.exception("the %s is not followed any more; it is begun again", feed.origin)
+            await asyncio.sleep(_FOLLOW_AGAIN_S)
 
     async def _turns(self) -> None:
         while True:
