@@ -43,11 +43,11 @@ def _coordinator(endpoints: Endpoints, journal: Path, options: RunOptions) -> li
     ]
 
 
-def _api(endpoints: Endpoints, logs: Path, _store: str, options: RunOptions) -> list[str]:
+def _api(endpoints: Endpoints, logs: Path, store: str, options: RunOptions) -> list[str]:
     return [
         *(sys.executable, "-m", "strata_zmq.coordinator.api.state", "--coordinator", endpoints.control),
         *(("--port", options.api_port) if options.api_port else ()),
-        *("--logs", str(logs)),
+        *("--logs", str(logs), *(("--store", store) if options.writers else ())),
         *("--parent", str(os.getpid()), "--ready-fd", Child.READY_FD),
     ]
 
