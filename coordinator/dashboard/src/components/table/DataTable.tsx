@@ -1,6 +1,6 @@
 // A table of any length: only the rows in sight exist. Sorted by its headers, moved through with the keyboard.
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, type ReactNode, useId, useMemo, useRef, useState } from "react";
+import { type KeyboardEvent, memo, type ReactNode, useCallback, useId, useMemo, useRef, useState } from "react";
 import { Icon } from "~/components/Icon";
 import { type Column, keyTarget, nextSort, type Sort, searchRows, sortRows } from "./order";
 
@@ -41,15 +41,22 @@ export function DataTable<R>(props: DataTableProps<R>) {
     [rows, columns, search, sort],
   );
   const found = activeKey === null ? -1 : shown.findIndex((row) => rowKey(row) === activeKey);
+  const keyOf = useRef(rowKey);
+  keyOf.current = rowKey;
+  // With another function all rows are measured anew.
+  const keyAt = useCallback(
+    (index: number) => {
+      const row = shown[index];
+      return row === undefined ? index : keyOf.current(row);
+    },
+    [shown],
+  );
   const virtual = useVirtualizer({
     count: shown.length,
     getScrollElement: () => scroller.current,
     estimateSize: () => ROW_HEIGHT_PX,
     overscan: 8,
-    getItemKey: (index) => {
-      const row = shown[index];
-      return row === undefined ? index : rowKey(row);
-    },
+    getItemKey: keyAt,
   });
   const tracks = columns.map((column) => column.width ?? "minmax(6rem, 1fr)").join(" ");
 
@@ -76,6 +83,13 @@ export function DataTable<R>(props: DataTableProps<R>) {
     else return;
     event.preventDefault();
   };
+
+  const latest = useRef(onOpen);
+  latest.current = onOpen;
+  const pick = useCallback((row: R, key: string) => {
+    setActiveKey(key);
+    latest.current?.(row);
+  }, []);
 
   return (
     <div className="flex min-h-0 flex-1 flex-col" style={height === undefined ? undefined : { height, flex: "none" }}>
@@ -109,40 +123,21 @@ export function DataTable<R>(props: DataTableProps<R>) {
               const row = shown[item.index];
               if (row === undefined) return null;
               const key = rowKey(row);
-              const selected = key === openKey;
               return (
-                // biome-ignore lint/a11y/useSemanticElements: see above
-                // biome-ignore lint/a11y/useFocusableInteractive: see above
-                // biome-ignore lint/a11y/useKeyWithClickEvents: the grid answers Enter
-                <div
+                <TableRow
                   key={key}
+                  row={row}
+                  rowKey={key}
                   id={`${id}-${item.index}`}
-                  role="row"
-                  aria-rowindex={item.index + 2}
-                  aria-selected={selected}
-                  className={`absolute inset-x-0 grid items-center gap-x-3 border-b border-line px-3.5 text-sm ${
-                    selected ? "bg-selected" : onOpen === undefined ? "" : "hover:bg-hover"
-                  } ${onOpen === undefined ? "" : "cursor-pointer"} ${
-                    item.index === found ? "outline-2 -outline-offset-2 outline-accent" : ""
-                  }`}
-                  style={{ gridTemplateColumns: tracks, height: item.size, transform: `translateY(${item.start}px)` }}
-                  onClick={() => {
-                    setActiveKey(key);
-                    onOpen?.(row);
-                  }}
-                >
-                  {columns.map((column) => (
-                    // biome-ignore lint/a11y/useSemanticElements: see above
-                    // biome-ignore lint/a11y/useFocusableInteractive: see above
-                    <div
-                      key={column.id}
-                      role="gridcell"
-                      className={`min-w-0 truncate ${column.align === "end" ? "text-right" : ""}`}
-                    >
-                      {column.cell(row)}
-                    </div>
-                  ))}
-                </div>
+                  index={item.index}
+                  columns={columns}
+                  tracks={tracks}
+                  start={item.start}
+                  size={item.size}
+                  selected={key === openKey}
+                  active={item.index === found}
+                  onPick={onOpen === undefined ? undefined : pick}
+                />
               );
             })}
           </div>
@@ -156,6 +151,56 @@ export function DataTable<R>(props: DataTableProps<R>) {
     </div>
   );
 }
+
+interface TableRowProps<R> {
+  row: R;
+  rowKey: string;
+  id: string;
+  index: number;
+  columns: readonly Column<R>[];
+  tracks: string;
+  start: number;
+  size: number;
+  selected: boolean;
+  active: boolean;
+  /** Stays the same function, so that a row is drawn anew only when it has changed. */
+  onPick: ((row: R, key: string) => void) | undefined;
+}
+
+function PlainRow<R>(props: TableRowProps<R>) {
+  const { row, columns, selected, active, onPick } = props;
+  const look = selected ? "bg-selected" : onPick === undefined ? "" : "hover:bg-hover";
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: a virtual list of rows cannot be a <table>
+    // biome-ignore lint/a11y/useFocusableInteractive: the grid has the focus, and points to its row
+    // biome-ignore lint/a11y/useKeyWithClickEvents: the grid answers Enter
+    <div
+      id={props.id}
+      role="row"
+      aria-rowindex={props.index + 2}
+      aria-selected={selected}
+      className={`absolute inset-x-0 grid contain-strict items-center gap-x-3 border-b border-line px-3.5 text-sm ${look} ${
+        onPick === undefined ? "" : "cursor-pointer"
+      } ${active ? "outline-2 -outline-offset-2 outline-accent" : ""}`}
+      style={{ gridTemplateColumns: props.tracks, height: props.size, transform: `translateY(${props.start}px)` }}
+      onClick={() => onPick?.(row, props.rowKey)}
+    >
+      {columns.map((column) => (
+        // biome-ignore lint/a11y/useSemanticElements: see above
+        // biome-ignore lint/a11y/useFocusableInteractive: see above
+        <div
+          key={column.id}
+          role="gridcell"
+          className={`min-w-0 truncate ${column.align === "end" ? "text-right" : ""}`}
+        >
+          {column.cell(row)}
+        </div>
+      ))}
+    </div>
+  );
+}
+
+const TableRow = memo(PlainRow) as typeof PlainRow;
 
 interface HeaderCellProps<R> {
   column: Column<R>;
