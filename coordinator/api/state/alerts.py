@@ -34,13 +34,11 @@ _ALERTS_MAX = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the rules look at. `now` is this process's Unix time, `core_now` the coordinator's; pictures are None where
-    such a core is not followed. `ended` and `failed` count function calls of the last minute, None: not known.
-    """
+    """What the rules look at. `now` is this process's Unix time, `core_now` the coordinator's. `ended` and `failed` count function calls of the last minute, None: not known."""
 
     now: float
     core_now: float
-    coordinator: Picture | None
+    coordinator: Picture
     coordinator_address: str
     coordinator_heard_at: float
     coordinator_connected: bool
@@ -102,7 +100,7 @@ class AlertBook:
 def _live(facts: Facts) -> Picture | None:
     """Return the coordinator's picture where it is of now: what was true when it went says nothing of now."""
     picture = facts.coordinator
-    return picture if picture is not None and picture.job is not None and facts.coordinator_connected else None
+    return picture if picture.job is not None and facts.coordinator_connected else None
 
 
 def _coordinator_gone(facts: Facts) -> Iterator[_Found]:

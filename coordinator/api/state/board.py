@@ -49,9 +49,9 @@ _LOGS_A_TURN = 200
 _UNRANKED = 2**62
 
 
-def source_of(feed: Feed | None) -> Source:
+def source_of(feed: Feed) -> Source:
     """Tell whether what is known of a core is of now, of then, or nothing."""
-    if feed is None or not feed.heard_at:
+    if not feed.heard_at:
         return "waiting"
     return "live" if feed.connected else "stale"
 
@@ -61,8 +61,8 @@ class Board:
 
     def __init__(
         self,
-        coordinator: Feed | None,
-        dispatcher: Feed | None,
+        coordinator: Feed,
+        dispatcher: Feed,
         *,
         logs: LogBookPort,
         jobs: JobsPort,
@@ -111,13 +111,12 @@ class Board:
 
     def fold(self, touched: Touched, now: float) -> None:
         """Take the changes of both cores' pictures."""
-        if self._coordinator is not None:
-            self._fold_workers(touched, now)
-            self._fold_rows(touched)
-            self._fold_checkpoints(touched.get("checkpoints", set()))
-            self._fold_barriers(touched)
-        for feed in (self._coordinator, self._dispatcher):
-            if feed is not None and "events" in touched:
+        self._fold_workers(touched, now)
+        self._fold_rows(touched)
+        self._fold_checkpoints(touched.get("checkpoints", set()))
+        self._fold_barriers(touched)
+        if "events" in touched:
+            for feed in (self._coordinator, self._dispatcher):
                 self._read_events(feed)
         if touched.keys() & {"functions", "function_workers"}:
             self.functions.put(self._functions_row())
@@ -125,13 +124,11 @@ class Board:
             told = [
                 translate.setting(row, feed.origin)
                 for feed in (self._coordinator, self._dispatcher)
-                if feed is not None
                 for row in feed.picture.tables["settings"].values()
             ]
             self.settings.put([*told, *self._own_settings])
 
     def _fold_workers(self, touched: Touched, now: float) -> None:
-        assert self._coordinator is not None  # noqa: S101 - fold has looked
         picture = self._coordinator.picture
         workers, lost, hangs = (picture.tables[name] for name in ("workers", "lost", "hangs"))
         heartbeat_s = picture.job.heartbeat_s if picture.job is not None else 5.0
@@ -153,7 +150,6 @@ class Board:
                 self.workers.drop(key)
 
     def _fold_rows(self, touched: Touched) -> None:
-        assert self._coordinator is not None  # noqa: S101 - fold has looked
         tables = self._coordinator.picture.tables
         for key in sorted(touched.get("datasets", ())):
             row = tables["datasets"].get(key)
@@ -173,8 +169,6 @@ class Board:
 
     def notice(self, touched: Touched, now: float) -> None:
         """Take what a message has told that the next one may take away again; called at each."""
-        if self._coordinator is None:
-            return
         for key in sorted(touched.get("checkpoints", ())):
             row = self._coordinator.picture.tables["checkpoints"].get(key)
             if row is None or row.status != "aborted" or key in self.aborted:
@@ -186,7 +180,6 @@ class Board:
                 self.checkpoints.drop(oldest)
 
     def _fold_checkpoints(self, keys: set[str]) -> None:
-        assert self._coordinator is not None  # noqa: S101 - fold has looked
         stored = self._vault.rows()
         for key in sorted(keys):
             row = self._coordinator.picture.tables["checkpoints"].get(key)
@@ -198,7 +191,6 @@ class Board:
                 self.checkpoints.put(key, translate.checkpoint(row, stored.get(key)))
 
     def _fold_barriers(self, touched: Touched) -> None:
-        assert self._coordinator is not None  # noqa: S101 - fold has looked
         picture = self._coordinator.picture
         for key in sorted(touched.get("barriers", ())):
             row = picture.tables["barriers"].get(key)
@@ -271,13 +263,13 @@ class Board:
         if self._jobs.version != self._jobs_version:
             self._jobs_version = self._jobs.version
             self.templates.put(list(self._jobs.templates()))
-        if self._vault.version != self._vault_version and self._coordinator is not None:
+        if self._vault.version != self._vault_version:
             self._vault_version = self._vault.version
             stored = self._vault.rows()
             for key, row in self._coordinator.picture.tables["checkpoints"].items():
                 self.checkpoints.put(key, translate.checkpoint(row, stored.get(key)))
         rows = {row.id: row for row in self._jobs.rows()}
-        own = self._coordinator.picture.job if self._coordinator is not None else None
+        own = self._coordinator.picture.job
         if own is not None and own.job not in rows:
             live = source_of(self._coordinator) == "live"
             members = self._members()
@@ -295,13 +287,10 @@ class Board:
     def sample(self, now: float) -> None:
         """Take one second's figures."""
         live = source_of(self._coordinator) == "live"
-        picture = self._coordinator.picture if self._coordinator is not None else None
+        picture, plane = self._coordinator.picture, self._dispatcher.picture
         self.figures.sample(now, picture if live else None, self.times.data_waits)
-        dispatcher = self._dispatcher
-        self.figures.sample_functions(
-            now, dispatcher.picture if dispatcher is not None and dispatcher.connected else None
-        )
-        lost = len(picture.tables["lost"]) if picture is not None else 0
+        self.figures.sample_functions(now, plane if self._dispatcher.connected else None)
+        lost = len(picture.tables["lost"])
         self.times.sample(now, self._members(), lost, live=live)
         workers = list(self.workers.models.values())
         self.goodput.put(self.times.goodput(len(workers)))
@@ -310,8 +299,6 @@ class Board:
         self.functions.put(self._functions_row())
 
     def _members(self) -> int:
-        if self._coordinator is None:
-            return 0
         return sum(row.rank >= 0 for row in self._coordinator.picture.tables["workers"].values())
 
     def _statistics(self, workers: Sequence[Worker]) -> BarrierStatistics:
@@ -322,17 +309,16 @@ class Board:
 
     def _coordinator_row(self, now: float) -> Coordinator:
         feed = self._coordinator
-        job = feed.picture.job if feed is not None else None
-        source = source_of(feed)
-        at = now if source == "live" else (feed.heard_at if feed is not None else 0.0)
+        job, source = feed.picture.job, source_of(feed)
+        at = now if source == "live" else feed.heard_at
         return Coordinator(
             connected=source == "live",
-            address=feed.address if feed else "",
+            address=feed.address,
             uptime=None if job is None else float(max(0, int(at - job.started_at))),
             version=job.version if job else None,
-            since=millis(feed.heard_at) if feed is not None and source == "stale" else None,
+            since=millis(feed.heard_at) if source == "stale" else None,
             source=source,
-            simulated=any(one.simulated for one in (feed, self._dispatcher) if one is not None),
+            simulated=feed.simulated or self._dispatcher.simulated,
             job=job.job if job else None,
             term=job.term if job else None,
             generation=job.generation if job else None,
@@ -348,21 +334,20 @@ class Board:
             heartbeat_s=job.heartbeat_s if job else None,
             started_at=millis(job.started_at) if job else None,
             api_version=__version__,
-            dispatcher=self._dispatcher.address if self._dispatcher else None,
+            dispatcher=self._dispatcher.address or None,
         )
 
     def _functions_row(self) -> Functions:
         feed = self._dispatcher
-        row = feed.picture.functions if feed is not None else None
-        source = source_of(feed)
-        workers = feed.picture.tables["function_workers"] if feed is not None else {}
+        row, source = feed.picture.functions, source_of(feed)
+        workers = feed.picture.tables["function_workers"]
         told = [translate.function_worker(one) for one in workers.values()]
         told.sort(key=lambda one: (one.worker_id, one.id))
         accepted, completed, failed = self.figures.function_rates()
         return Functions(
             connected=source == "live",
-            address=feed.address if feed else "",
-            since=millis(feed.heard_at) if feed is not None and source == "stale" else None,
+            address=feed.address,
+            since=millis(feed.heard_at) if source == "stale" else None,
             mode=row.mode if row else None,
             store=row.store if row else None,
             queued=row.queued if row else None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Literal, Protocol
 
 from .picture import Picture, Touched
 
-__all__ = ["SILENCE_S", "Feed", "Origin"]
+__all__ = ["SILENCE_S", "Absent", "Feed", "Origin"]
 
 SILENCE_S = 3.0
 """A core that has said nothing for so long is gone; one that is watched says something each second."""
@@ -47,3 +48,21 @@ class Feed(Protocol):
 
     async def run(self, tell: Callable[[Touched], None]) -> None:
         """Follow the core for ever, and tell what each of its messages has changed. It ends by cancellation only."""
+
+
+class Absent:
+    """A core that nobody has named: it is never heard, and shows nothing."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.address = ""
+        self.simulated = False
+        self.picture = Picture()
+        self.connected = False
+        self.heard_at = 0.0
+        self.gaps = 0
+
+    async def run(self, tell: Callable[[Touched], None]) -> None:
+        """Wait for ever."""
+        del tell
+        await asyncio.Event().wait()

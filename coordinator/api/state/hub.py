@@ -17,7 +17,7 @@ from functools import partial
 
 from .alerts import AlertBook, Facts
 from .board import Board, source_of
-from .feed import Feed
+from .feed import Absent, Feed
 from .history import HistoryStore
 from .live import FanOut, Message, Subscription
 from .models import Dashboard, StateHealth, Timeline
@@ -57,11 +57,13 @@ class Hub:
         self.logs, self.jobs, self.vault = logs, jobs, vault
         self.coordinator = _of(self.feeds, "coordinator")
         self.dispatcher = _of(self.feeds, "dispatcher")
+        self._core: Feed = self.coordinator or Absent("coordinator")
+        self._plane: Feed = self.dispatcher or Absent("dispatcher")
         self.history = HistoryStore()
         self.timeline = TimelineStore()
         self.board = Board(
-            self.coordinator,
-            self.dispatcher,
+            self._core,
+            self._plane,
             logs=logs,
             jobs=jobs,
             vault=vault,
@@ -88,7 +90,7 @@ class Hub:
     @property
     def source(self) -> Source:
         """Whether the coordinator is heard, was heard, or never was."""
-        return source_of(self.coordinator)
+        return source_of(self._core)
 
     def section(self, name: str) -> bytes:
         """Return the JSON of one key of a dashboard; KeyError for one that it has not."""
@@ -217,7 +219,7 @@ class Hub:
         points = board.figures.points(metrics, statistics, board.goodput.model, board.functions.model.queued)
         if self.source != "live":
             points |= {"active_workers": None, "failed_workers": None}
-        if self.dispatcher is None or not self.dispatcher.connected:
+        if not self._plane.connected:
             points["queued_tasks"] = None
         self.history.append(now, points)
         at = int(now) * 1000
@@ -226,8 +228,8 @@ class Hub:
         board.alerts.put(self._alerts.look(self._facts(now)))
 
     def _facts(self, now: float) -> Facts:
-        board, coordinator, dispatcher = self.board, self.coordinator, self.dispatcher
-        job = coordinator.picture.job if coordinator is not None and coordinator.connected else None
+        board, core, plane = self.board, self._core, self._plane
+        job = core.picture.job if core.connected else None
         if job is None or not job.pending:
             self._pending_since = None
         elif self._pending_since is None:
@@ -235,14 +237,14 @@ class Hub:
         ended, failed = board.figures.function_ends()
         return Facts(
             now=now,
-            core_now=coordinator.picture.at if coordinator is not None else now,
-            coordinator=coordinator.picture if coordinator is not None else None,
-            coordinator_address=coordinator.address if coordinator is not None else "",
-            coordinator_heard_at=coordinator.heard_at if coordinator is not None else 0.0,
-            coordinator_connected=coordinator is not None and coordinator.connected,
-            dispatcher_address=dispatcher.address if dispatcher is not None else "",
-            dispatcher_heard_at=dispatcher.heard_at if dispatcher is not None else 0.0,
-            dispatcher_connected=dispatcher is not None and dispatcher.connected,
+            core_now=core.picture.at,
+            coordinator=core.picture,
+            coordinator_address=core.address,
+            coordinator_heard_at=core.heard_at,
+            coordinator_connected=core.connected,
+            dispatcher_address=plane.address,
+            dispatcher_heard_at=plane.heard_at,
+            dispatcher_connected=plane.connected,
             aborted=tuple(board.aborted.values()),
             barrier_p99_s=board.figures.barrier_wait(0.99),
             goodput=board.goodput.model,
