@@ -21,6 +21,7 @@ module = "json.tool"
 arguments = ["--n={n}", "--rate", "{rate}", "{flag}", "{label}", "--of={name}:{dataset_id}:{worker_count}"]
 workers_max = 8
 writers = 2
+checkpoint_path = "saved"
 environment = { OMP_NUM_THREADS = "1" }
 [jobs.train.parameters]
 n = { type = "int", least = 1, most = 100, default = 3 }
@@ -43,6 +44,7 @@ def test_the_defaults_are_taken_where_nothing_is_given() -> None:
     assert program.arguments == ("--n=3", "--rate", "0.5", "false", "", "--of=one::1")
     assert (program.program, program.module, program.workers, program.writers) == ("json.tool", True, 1, 2)
     assert program.environment == {"OMP_NUM_THREADS": "1"}
+    assert program.checkpoint_path == "/saved"
 
 
 @given(
@@ -159,6 +161,7 @@ MODULE = 'module = "json"\n'
         (f'[jobs.a]\n{MODULE}arguments = ["}}"]', "a single }"),
         (f'[jobs.a]\n{MODULE}environment = {{ "A=B" = "1" }}', "environment"),
         (f"[jobs.a]\n{MODULE}environment = {{ A = 1 }}", "environment.A"),
+        (f'[jobs.a]\n{MODULE}checkpoint_path = "ftp://x"', "jobs.a.checkpoint_path"),
         (f'[jobs.a]\n{MODULE}[jobs.a.parameters]\nname = {{ type = "int" }}', "none of name"),
         (f'[jobs.a]\n{MODULE}[jobs.a.parameters]\nn = {{ type = "list" }}', "type is 'list'"),
         (f'[jobs.a]\n{MODULE}[jobs.a.parameters]\nn = {{ type = "bool", least = 1 }}', "has 'least'"),

@@ -31,6 +31,7 @@ def _type(name: str, description: str, workers_max: int, parameters: Sequence[Pa
         arguments=(),
         workers_max=workers_max,
         writers=0,
+        checkpoint_path="",
         environment={},
         parameters={one.name: one for one in parameters},
     )

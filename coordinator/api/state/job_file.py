@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from strata_zmq.errors import InvalidArgumentError, NotFoundError
+from strata_zmq.storage import check_place
 
 from .models import CreateJob
 from .rows import JobTemplate
@@ -51,6 +52,7 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _TYPE_KEYS = {
     "description", "script", "module", "arguments", "workers_max", "writers", "environment", "parameters",
+    "checkpoint_path",
 }  # fmt: skip
 _PARAMETER_KEYS: dict[Kind, set[str]] = {
     "int": {"type", "default", "least", "most"},
@@ -132,6 +134,7 @@ class Program:
     arguments: tuple[str, ...]
     workers: int
     writers: int
+    checkpoint_path: str
     environment: Mapping[str, str]
 
 
@@ -146,6 +149,7 @@ class JobType:
     arguments: tuple[str, ...]
     workers_max: int
     writers: int
+    checkpoint_path: str
     environment: Mapping[str, str]
     parameters: Mapping[str, Parameter]
 
@@ -179,7 +183,15 @@ class JobType:
                 raise InvalidArgumentError(f"config.{name} is missing: give {parameter.describe()}")
             values[name] = parameter.read(given)
         words = tuple(_filled(word, values) for word in self.arguments)
-        return Program(self.program, self.module, words, asked.worker_count, self.writers, self.environment)
+        return Program(
+            program=self.program,
+            module=self.module,
+            arguments=words,
+            workers=asked.worker_count,
+            writers=self.writers,
+            checkpoint_path=self.checkpoint_path,
+            environment=self.environment,
+        )
 
 
 def read_job_file(path: Path) -> dict[str, JobType]:
@@ -247,6 +259,7 @@ def _job_type(name: str, entry: dict[str, Any], folder: Path) -> JobType:
         arguments=tuple(words),
         workers_max=_integer(entry, "workers_max", 1, _WORKERS_MAX, 1, where),
         writers=_integer(entry, "writers", 0, _WRITERS_MAX, 0, where),
+        checkpoint_path=_place(entry, folder, where),
         environment=_environment(entry, where),
         parameters=parameters,
     )
@@ -303,6 +316,18 @@ def _environment(entry: dict[str, Any], where: str) -> dict[str, str]:
         if not _WORD.fullmatch(name) or not isinstance(value, str) or "\0" in value:
             raise InvalidArgumentError(f"{where}.environment.{name}: a variable's name is a word and its value a text")
     return dict(table)
+
+
+def _place(entry: dict[str, Any], folder: Path, where: str) -> str:
+    place = _text(entry, "checkpoint_path", where)
+    if place and "://" not in place:
+        place = str(folder / place)
+    try:
+        if place:
+            check_place(place)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{where}.checkpoint_path: {error}") from None
+    return place
 
 
 def _check_word(word: str, known: set[str], where: str) -> None:

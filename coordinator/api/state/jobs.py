@@ -249,6 +249,7 @@ class Jobs:
             *(*self._agent, "--coordinator", self._url),
             *("-n", str(program.workers), "--writers", str(program.writers), "--host-name", folder.name),
             *("--run-dir", str(folder / "run"), "--grace", f"{self._grace_s / 2:g}", "--progress", "off"),
+            *(("--checkpoint-path", program.checkpoint_path) if program.checkpoint_path else ()),
             *(("-m",) if program.module else ()),
             program.program,
             *program.arguments,
