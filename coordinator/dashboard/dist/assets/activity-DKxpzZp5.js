@@ -1,1 +1,0 @@
-import{s as e,t}from"./EmptyState-mR2lEO5X.js";import{t as n}from"./Panel-B40UazXn.js";var r=e();function i(){return(0,r.jsx)(n,{children:(0,r.jsx)(t,{icon:`activity`,title:`Nothing has happened yet`,children:`Joins, losses, rebalances, commits and restarts are listed here as they happen.`})})}export{i as default};

@@ -1,1 +1,0 @@
-import{s as e,t}from"./EmptyState-mR2lEO5X.js";import{t as n}from"./Panel-B40UazXn.js";var r=e();function i(){return(0,r.jsx)(n,{children:(0,r.jsx)(t,{icon:`barriers`,title:`No barrier has been reached yet`,children:`A barrier is listed from its first arrival on, with who came last and how late.`})})}export{i as default};

@@ -1,1 +1,0 @@
-import{s as e,t}from"./EmptyState-mR2lEO5X.js";import{t as n}from"./Panel-B40UazXn.js";var r=e();function i(){return(0,r.jsx)(n,{children:(0,r.jsx)(t,{icon:`checkpoints`,title:`No checkpoint has been written yet`,children:`save_checkpoint() writes one. It is listed when the coordinator has committed it.`})})}export{i as default};

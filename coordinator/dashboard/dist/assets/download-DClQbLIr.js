@@ -1,0 +1,1 @@
+function e(e,t,n){let r=URL.createObjectURL(new Blob([t],{type:n})),i=document.createElement(`a`);i.href=r,i.download=e,i.click(),setTimeout(()=>URL.revokeObjectURL(r),1e4)}function t(e,t,n){return`strata-${e}-${t.toISOString().slice(0,19).replaceAll(`:`,`-`)}.${n}`}export{t as n,e as t};

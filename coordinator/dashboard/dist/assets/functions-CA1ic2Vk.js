@@ -1,1 +1,0 @@
-import{s as e,t}from"./EmptyState-mR2lEO5X.js";import{t as n}from"./Panel-B40UazXn.js";var r=e();function i(){return(0,r.jsx)(n,{children:(0,r.jsx)(t,{icon:`functions`,title:`No function has been called yet`,children:`Register a function with the API or an executor. Queues, rates and failures show here while a dispatcher runs.`})})}export{i as default};

@@ -1,1 +1,0 @@
-import{s as e,t}from"./EmptyState-mR2lEO5X.js";import{t as n}from"./Panel-B40UazXn.js";var r=e();function i(){return(0,r.jsx)(n,{children:(0,r.jsx)(t,{icon:`jobs`,title:`No job has been started here yet`,children:`A job is one training run, started from the list of commands that the operator allows.`})})}export{i as default};

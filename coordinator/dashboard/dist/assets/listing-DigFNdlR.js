@@ -1,0 +1,1 @@
+function e(e,t=10){return`${e===0?130:Math.min(e,t)*30+33}px`}export{e as t};

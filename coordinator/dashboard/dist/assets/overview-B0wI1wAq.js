@@ -1,1 +1,0 @@
-import{s as e,t}from"./EmptyState-mR2lEO5X.js";import{t as n}from"./Panel-B40UazXn.js";var r=e();function i(){return(0,r.jsx)(n,{children:(0,r.jsx)(t,{icon:`overview`,title:`No data yet`,children:`The overview fills when the coordinator has answered and a worker has joined. Start one with strata run, or look at simulated data with strata demo.`})})}export{i as default};

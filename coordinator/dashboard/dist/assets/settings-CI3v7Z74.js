@@ -1,1 +1,0 @@
-import{s as e,t}from"./EmptyState-mR2lEO5X.js";import{t as n}from"./Panel-B40UazXn.js";var r=e();function i(){return(0,r.jsx)(n,{children:(0,r.jsx)(t,{icon:`settings`,title:`The configuration is not known yet`,children:`Each setting is listed with its value and where that came from once the coordinator has answered.`})})}export{i as default};

@@ -1,1 +1,0 @@
-import{s as e,t}from"./EmptyState-mR2lEO5X.js";import{t as n}from"./Panel-B40UazXn.js";var r=e();function i(){return(0,r.jsx)(n,{children:(0,r.jsx)(t,{icon:`timeline`,title:`No time has been recorded yet`,children:`Each worker becomes a lane here when it has joined: training, waiting for data, barriers, checkpoints, and when it was lost.`})})}export{i as default};

@@ -1,1 +1,0 @@
-import{s as e,t}from"./EmptyState-mR2lEO5X.js";import{t as n}from"./Panel-B40UazXn.js";var r=e();function i(){return(0,r.jsx)(n,{children:(0,r.jsx)(t,{icon:`workers`,title:`No worker has joined yet`,children:`A worker appears when it has said hello to the coordinator: strata run starts some, and WorkerMixin joins from your own script.`})})}export{i as default};
