@@ -2,7 +2,9 @@
 import type { ReactNode } from "react";
 import { Link } from "wouter";
 
-const LOOK = "text-ink underline decoration-line-strong underline-offset-2 hover:text-accent hover:decoration-current";
+/** A target of 24 pixels in a row of 30, as WCAG 2.5.8 asks for. */
+const LOOK =
+  "inline-block max-w-full truncate py-0.5 align-middle text-ink underline decoration-line-strong underline-offset-2 hover:text-accent hover:decoration-current";
 
 interface RowLinkProps {
   href: string;

@@ -20,7 +20,7 @@ const many = Array.from({ length: 20_000 }, (_, at) => line(at + 1));
 describe("the list of lines", () => {
   it("has only the lines in sight in the page, and says how many there are", () => {
     render(<LogList label="Lines" lines={many} follow={false} onFollow={() => {}} />);
-    expect(screen.getByRole("grid", { name: "Lines" }).getAttribute("aria-rowcount")).toBe("20000");
+    expect(screen.getByRole("treegrid", { name: "Lines" }).getAttribute("aria-rowcount")).toBe("20000");
     expect(screen.getAllByRole("row").length).toBeLessThan(80);
   });
 
@@ -43,7 +43,7 @@ describe("the list of lines", () => {
     const lines = [line(1), line(2, { message: "first\nsecond", fields: { step: 7 } })];
     render(<LogList label="Lines" lines={lines} follow onFollow={follow} />);
     expect(screen.getByText("first ⏎ second")).toBeTruthy();
-    screen.getByRole("grid").focus();
+    screen.getByRole("treegrid").focus();
     await userEvent.keyboard("{ArrowUp}");
     expect(follow).toHaveBeenLastCalledWith(false);
     const row = screen.getAllByRole("row")[1];

@@ -118,10 +118,9 @@ export function LogList(props: LogListProps) {
 
   return (
     <div className="relative flex min-h-0 flex-1 flex-col">
-      {/* biome-ignore lint/a11y/useSemanticElements: a virtual list of rows cannot be a <table> */}
       <div
         ref={scroller}
-        role="grid"
+        role="treegrid"
         aria-label={label}
         aria-rowcount={lines.length}
         aria-activedescendant={found < 0 ? undefined : `${id}-${found}`}

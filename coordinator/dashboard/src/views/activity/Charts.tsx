@@ -37,7 +37,7 @@ export function Charts({ events, at, range }: ChartsProps) {
   return (
     <div className="grid shrink-0 gap-3 xl:grid-cols-3">
       <Panel
-        title="Events"
+        title="Events over time"
         hint={`${formatPlural(
           bars.reduce((sum, bar) => sum + total(bar), 0),
           "event",

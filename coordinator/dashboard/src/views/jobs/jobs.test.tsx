@@ -40,6 +40,8 @@ describe("a parameter is read from the API's words", () => {
     ["float, 0.0001 to 1e-1, default 0.05", { kind: "float", least: 0.0001, most: 0.1, fallback: "0.05" }],
     ["int, at least -2", { kind: "int", least: -2, most: null, fallback: null }],
     ["bool, default false", { kind: "bool", fallback: "false" }],
+    ["int from 1, required", { kind: "int", least: 1, most: null, fallback: null }],
+    ["text like default [a-z]+, default base", { kind: "text", fallback: "base" }],
     ["text of letters, default a b", { kind: "text", least: null, fallback: "a b" }],
     ["a thing of tomorrow", { kind: "text", fallback: null }],
   ])("%s", (words, expected) => expect(readParameter("p", words)).toMatchObject(expected));

@@ -41,7 +41,7 @@ export function readParameter(name: string, words: string): Parameter {
       ? (numberIn(words, `(${NUMBER}) to `) ?? numberIn(words, `(?:at least|from|least) (${NUMBER})`))
       : null,
     most: numeric ? (numberIn(words, ` to (${NUMBER})`) ?? numberIn(words, `(?:at most|most) (${NUMBER})`)) : null,
-    fallback: /\bdefault:? (.*)$/.exec(words)?.[1] ?? null,
+    fallback: /.*\bdefault (.*)$/.exec(words)?.[1] ?? null,
     words,
   };
 }
