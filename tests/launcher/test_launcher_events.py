@@ -143,6 +143,8 @@ def test_figures_are_averages_at_first_and_then_of_the_time_since_the_last_look(
     assert figure(later, "throughput") == "100.0 samples/s, 0.0 requests/s, of late"
     assert figure(later, "goodput") == "50 % of the workers' time of late was training (1 of 2 report)"
     assert figure(view(workers=[worker("w0")]), "goodput").startswith("unknown: no worker has reported")
+    other = Overview(later.now, Sight(life="b", number=1, at=1000.0, state=first.now.state))
+    assert figure(other, "throughput").endswith("on average since the coordinator began"), "nothing is of two lives"
 
 
 def test_the_last_checkpoint_is_told_with_its_age_and_those_that_are_being_written() -> None:
