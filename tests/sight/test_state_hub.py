@@ -249,6 +249,46 @@ def test_a_checkpoint_tells_its_phases_its_rate_and_what_only_the_store_knows() 
     assert (told["path"], told["tier"], told["verified"], told["verified_at"]) == ("/c", "near", False, 7000)
 
 
+def test_only_the_last_checkpoints_that_were_given_up_stay_and_whoever_follows_sees_the_same() -> None:
+    stage = Stage()
+    stage.coordinator.begin(job=job())
+    viewer, listener = Viewer(), stage.hub.subscribe()
+    for number in range(40):
+        stage.coordinator.say(checkpoints=[checkpoint(f"c{number}", status="aborted", created_at=float(number))])
+        shown = stage.hub.dashboard()
+        stage.coordinator.say(gone={"checkpoints": [f"c{number}"]})
+        assert stage.hub.dashboard() == shown
+        stage.turn()
+        for message in listener._waiting:
+            viewer.take(message.data)
+        listener._waiting.clear()
+    assert [row["id"] for row in stage.dashboard()["checkpoints"]] == [f"c{number}" for number in range(39, 7, -1)]
+    assert viewer.sorted_state() == sorted_rows(stage.dashboard())
+
+
+def test_what_jobs_and_the_store_have_that_is_new_is_there_for_whoever_asks_next_and_told_once() -> None:
+    stage = Stage()
+    stage.coordinator.begin(job=job())
+    stage.turn()
+    viewer, listener = Viewer(), stage.hub.subscribe()
+    etag = stage.hub.etag()
+    stage.coordinator.say(events=[event(1)])
+    stage.jobs.version += 1
+    stage.hub.catch_up()
+    late = stage.hub.subscribe()
+    assert stage.hub.etag() != etag
+    stage.hub.catch_up()
+    stage.turn()
+    for message in (*listener._waiting,):
+        viewer.take(message.data)
+    assert viewer.sorted_state() == sorted_rows(stage.dashboard())
+    late_viewer = Viewer()
+    for message in (*late._waiting,):
+        late_viewer.take(message.data)
+    assert late_viewer.sorted_state() == sorted_rows(stage.dashboard())
+    assert len(late_viewer.state["logs"]) == len(stage.logs.lines)
+
+
 def test_a_hang_shows_the_stacks_of_that_time_and_not_older_ones() -> None:
     stage = Stage()
     stage.coordinator.begin(

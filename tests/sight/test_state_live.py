@@ -227,6 +227,37 @@ def test_what_waits_for_one_listener_is_bounded_in_messages_and_in_bytes() -> No
     assert asyncio.run(ends_at(b"x" * 2**20)) == live.QUEUE_BYTES_MAX // 2**20
 
 
+class Stuck:
+    """A WebSocket whose other side takes the handshake and nothing more."""
+
+    def __init__(self) -> None:
+        self.closed: list[int] = []
+
+    async def accept(self) -> None:
+        pass
+
+    async def receive(self) -> dict[str, str]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def send_text(self, text: str) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed.append(code)
+        await asyncio.Event().wait()
+
+
+def test_one_message_that_is_not_taken_in_time_ends_the_feed_also_where_little_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "SEND_S", 0.01)
+    monkeypatch.setattr(live, "_CLOSE_S", 0.01)
+    fan_out, stuck = FanOut(lambda: Message(b"{}", 0)), Stuck()
+    asyncio.run(asyncio.wait_for(live.serve(stuck, fan_out), WAIT_S))  # type: ignore[arg-type]
+    assert (len(fan_out), fan_out.dropped_total, stuck.closed) == (0, 1, [1013])
+
+
 def test_the_limit_of_listeners_is_named() -> None:
     fan_out = FanOut(lambda: Message(b"{}", 0))
 

@@ -34,7 +34,9 @@ _ALERTS_MAX = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the rules look at. `now` is this process's Unix time, `core_now` the coordinator's. `ended` and `failed` count function calls of the last minute, None: not known."""
+    """What the rules look at. `now` is this process's Unix time, `core_now` the coordinator's. `ended` and `failed`
+    count function calls of the last minute, None: not known.
+    """
 
     now: float
     core_now: float

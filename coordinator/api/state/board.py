@@ -167,8 +167,11 @@ class Board:
             rows = sorted(tables["certificates"].values(), key=lambda row: (row.dataset_id, row.epoch))
             self.certificates.put([translate.certificate(row) for row in rows])
 
-    def notice(self, touched: Touched, now: float) -> None:
-        """Take what a message has told that the next one may take away again; called at each."""
+    def notice(self, touched: Touched, now: float) -> Touched:
+        """Take what a message has told that the next one may take away again; called at each. Returns what else the
+        next fold has to look at. Nothing that is shown changes before it.
+        """
+        passed = set()
         for key in sorted(touched.get("checkpoints", ())):
             row = self._coordinator.picture.tables["checkpoints"].get(key)
             if row is None or row.status != "aborted" or key in self.aborted:
@@ -177,7 +180,8 @@ class Board:
             if len(self.aborted) > _ABORTED_MAX:
                 oldest = next(iter(self.aborted))
                 del self.aborted[oldest]
-                self.checkpoints.drop(oldest)
+                passed.add(oldest)
+        return {"checkpoints": passed} if passed else {}
 
     def _fold_checkpoints(self, keys: set[str]) -> None:
         stored = self._vault.rows()
@@ -252,6 +256,11 @@ class Board:
         return new
 
     # ---- what time alone changes -------------------------------------------------------------------------------------
+
+    @property
+    def outdated(self) -> bool:
+        """Whether jobs or the store have something new: it is shown with the next turn."""
+        return (self._jobs.version, self._vault.version) != (self._jobs_version, self._vault_version)
 
     def read_ports(self) -> None:
         """Take what the log book, the jobs and the store have that is new."""

@@ -153,9 +153,14 @@ class Hub:
 
     def tell(self, touched: Touched) -> None:
         """Take what a feed's message has changed; the next turn shows it."""
-        self.board.notice(touched, self._clock())
-        for table, keys in touched.items():
-            self._pending.setdefault(table, set()).update(keys)
+        for told in (touched, self.board.notice(touched, self._clock())):
+            for table, keys in told.items():
+                self._pending.setdefault(table, set()).update(keys)
+
+    def catch_up(self) -> None:
+        """Take a turn now where jobs or the store have something new: whoever has just asked for it looks for it."""
+        if self.board.outdated:
+            self.tick()
 
     def tick(self) -> None:
         """Take one turn: fold what came in, sample once a second, and tell listeners."""

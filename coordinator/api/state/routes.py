@@ -67,6 +67,7 @@ class _Handlers:
 
     async def dashboard(self, request: Request) -> Response:
         """Return everything, or 304 where the caller has it."""
+        self._hub.catch_up()
         return _cached(request, self._hub, self._hub.dashboard)
 
     async def health(self, _: Request) -> Response:
@@ -102,7 +103,7 @@ class _Handlers:
         checkpoint_id = request.path_params["checkpoint_id"]
         self._known("checkpoint", checkpoint_id, self._hub.board.checkpoints.models)
         await self._hub.vault.verify(checkpoint_id)
-        self._hub.tick()
+        self._hub.catch_up()
         row = self._hub.board.checkpoints.models.get(checkpoint_id)
         if row is None:
             raise NotFoundError(f"checkpoint {checkpoint_id!r} was let go while it was read")
@@ -219,8 +220,7 @@ def _section(hub: Hub, name: str) -> Callable[..., Any]:
     """Return a handler whose answer is one section."""
 
     async def section(request: Request) -> Response:
-        if name in ("tasks", "templates"):
-            hub.board.read_ports()  # what was just started is there at once
+        hub.catch_up()
         return _cached(request, hub, lambda: hub.section(name))
 
     return section

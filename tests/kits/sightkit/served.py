@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,4 +61,5 @@ def serve_app(app: FastAPI, **options: Any) -> Iterator[Served]:
         finally:
             server.should_exit = True
             thread.join(20)
+            gc.unfreeze()  # what a server keeps for good, its process does
             assert not thread.is_alive(), "the app did not end within 20 s"
