@@ -159,7 +159,8 @@ def test_what_is_not_in_the_list_is_refused_and_says_what_is(site: Site) -> None
         ({"config": {"epochs": "3; ls"}}, 400, "config.epochs"),
         ({"config": {"path": "/"}}, 400, "mean takes epochs"),
         ({"worker_count": 5}, 400, "mean takes 1 to 4"),
-        ({"name": "-x"}, 400, "name is '-x'"),
+        ({"name": "-x"}, 422, "name"),
+        ({"name": "x\n"}, 400, "name is"),
         ({"program": "/bin/sh"}, 422, "program"),
     ):
         found, told = site.ask("/api/jobs", {**json.loads(block("json")), **fields})

@@ -16,7 +16,7 @@ from strata_zmq.protocol.sight import Changes
 from strata_zmq.protocol.sight_rows import EventSight, FunctionsSight, FunctionWorkerSight
 
 from .told import Told
-from .words import FAILURES
+from .words import FAILURES, PLANE_SETTINGS
 
 __all__ = ["Plane", "SimulatedTasks"]
 
@@ -44,6 +44,8 @@ class Plane:
         self._totals = dict.fromkeys(("accepted", "ended", "completed", "failed", "requeued"), 0)
         self._events = 0
         self._told = Told()
+        for row in PLANE_SETTINGS:
+            self._told.row("settings", row)
         self._tell(start)
 
     def advance(self, now: float) -> Changes:

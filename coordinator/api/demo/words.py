@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from strata_zmq.protocol.sight_rows import SettingSight
 
-__all__ = ["FAILURES", "SETTINGS", "STACKS"]
+__all__ = ["FAILURES", "PLANE_SETTINGS", "SETTINGS", "STACKS"]
 
 STACKS = """\
 Thread 0x00007f1c8e7fc640 [strata-heartbeat] (most recent call first):
@@ -56,4 +56,11 @@ SETTINGS = (
     SettingSight(name="lease_s", value="3.0", source="derived"),
     SettingSight(name="hang_s", value="8.0", source="option"),
     SettingSight(name="token", value="set", source="environment"),
+)
+
+PLANE_SETTINGS = (
+    SettingSight(name="endpoint", value="tcp://0.0.0.0:5555", source="default"),
+    SettingSight(name="mode", value="pull", source="option"),
+    SettingSight(name="store", value="memory", source="default"),
+    SettingSight(name="task_deadline_s", value="10.0", source="option"),
 )

@@ -112,9 +112,9 @@ class Metrics(Struct, kw_only=True):
 class CreateJob(Struct, kw_only=True, forbid_unknown_fields=True):
     """A job to start: `type` names an entry of the allow-list, `config` gives its parameters."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=128, pattern="^[A-Za-z0-9_.-]+$")]
+    name: Annotated[str, Meta(min_length=1, max_length=80, pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
     type: Annotated[str, Meta(min_length=1, max_length=128)]
-    dataset_id: Annotated[str, Meta(max_length=256)] = ""
+    dataset_id: Annotated[str, Meta(max_length=256, pattern="^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")] = ""
     worker_count: Annotated[int, Meta(ge=1, le=1024)] = 1
     config: dict[Annotated[str, Meta(max_length=128)], str | int | float | bool] = {}
 

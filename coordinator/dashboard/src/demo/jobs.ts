@@ -4,6 +4,7 @@ import { Tail } from "./journal";
 
 const RUNS_S = 60;
 const LINES_MAX = 2_000;
+const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}$/;
 
 export const TEMPLATES: readonly JobTemplate[] = [
   {
@@ -75,6 +76,9 @@ export class Jobs {
         404,
         `type is ${JSON.stringify(asked.type)}, and the allow-list has ${types}: name one of them`,
       );
+    }
+    if (!NAME.test(asked.name)) {
+      throw new Refusal(422, "name takes A-Z a-z 0-9 _ . -, and begins with none of . -");
     }
     if ((asked.worker_count ?? 1) > template.workers_max) {
       throw new Refusal(
