@@ -207,7 +207,6 @@ class Sight:
 
     def _snapshot(self) -> Changes:
         tables: dict[str, Any] = {name: table.snapshot() for name, table in self._tables.items()}
-        self._job = None
         return Changes(
             job=self._job_row(),
             workers=self._worker_rows(),

@@ -71,7 +71,6 @@ class CheckpointPhases:
         now = self._world.wall_time
         match record:
             case records.CheckpointBegan():
-                self._aborted.pop(record.checkpoint_id, None)
                 self._times[record.checkpoint_id] = _Times(record, began_at=now)
             case records.RankStaged():
                 self._stage(record, now)

@@ -117,6 +117,7 @@ REQUESTS = st.one_of(
     ),
     st.builds(wire.GetStatus),
     st.builds(wire.GetView),
+    st.builds(wire.GetSight, renew=st.booleans()),
 )
 STEPS = st.lists(st.tuples(st.integers(0, 4), REQUESTS, st.sampled_from([0.0, 0.0, 0.25, 10.0])), max_size=40)
 

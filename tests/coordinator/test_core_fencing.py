@@ -27,6 +27,7 @@ FREE = {
     "resume_from": wire.ResumeFrom(),
     "get_status": wire.GetStatus(),
     "get_view": wire.GetView(),
+    "get_sight": wire.GetSight(),
 }
 
 

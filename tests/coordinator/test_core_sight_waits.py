@@ -107,3 +107,31 @@ def test_a_freeze_of_leases_and_a_coordinator_that_did_not_run_are_told(make_job
     assert onlooker.events("leases_frozen") == [picture.job.frozen]
     job.stall(5.0)
     assert onlooker.events("coordinator_late")[0].startswith("this coordinator did not run for 5.")
+
+
+def test_an_open_barrier_that_somebody_gives_up_shows_that_one_as_missing_again(trio) -> None:
+    job, w0, w1, w2 = trio
+    onlooker = Onlooker(job)
+    w0.arrive("step", 5, timeout_s=2.0)
+    w1.arrive("step", 5, timeout_s=60.0)
+    (row,) = onlooker.rows("barriers").values()
+    assert row.missing == ["w2"]
+    job.wait(1.0)
+    w2.heartbeat()
+    (row,) = onlooker.rows("barriers").values()
+    assert (row.arrived, row.missing) == (1, ["w0", "w2"])
+
+
+def test_what_came_and_went_between_two_deltas_is_gone_for_who_began_meanwhile(trio) -> None:
+    """Who followed before has heard neither of the one nor of the other."""
+    job, *members = trio
+    before = Onlooker(job)
+    before.follow()
+    job.now += 0.3
+    job.step()
+    members[0].arrive("step", 5)
+    late = Onlooker(job)
+    assert set(late.picture.tables["barriers"]) == {"1/step/5"}
+    for member in members[1:]:
+        member.arrive("step", 5)
+    assert late.rows("barriers") == before.rows("barriers") == {}

@@ -68,6 +68,7 @@ def requests(name: str) -> dict[str, tuple[str, Any]]:
         "send_command": ("supervisor", wire.SendCommand(command="checkpoint")),
         "get_status": ("client", wire.GetStatus()),
         "get_view": ("client", wire.GetView()),
+        "get_sight": ("client", wire.GetSight()),
     }
 
 
