@@ -58,6 +58,17 @@ def run(
     keep_best: Annotated[
         str, typer.Option(help="Keep the N best, too: METRIC:min:N or METRIC:max:N.", show_default=False)
     ] = "",
+    flight: Annotated[
+        str,
+        typer.Option(
+            help="A folder for the flight recorder's files, and for the stacks of workers that hang.",
+            show_default=False,
+            envvar="STRATA_FLIGHT",
+        ),
+    ] = "",
+    flight_minutes: Annotated[
+        float, typer.Option(help="How much of the past the flight recorder keeps; 0: nothing.")
+    ] = _DEFAULTS.flight_minutes,
     curve_keys: Annotated[
         str, typer.Option(help="A key folder: every socket speaks CURVE.", envvar="STRATA_CURVE_KEYS")
     ] = "",
@@ -99,6 +110,8 @@ def run(
         keep_count=keep_count,
         keep_every=keep_every,
         keep_best=keep_best,
+        flight=flight,
+        flight_minutes=flight_minutes,
         curve_keys=curve_keys,
         sources=_sources(context, lease_s),
     )

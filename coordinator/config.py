@@ -43,6 +43,10 @@ class CoordinatorConfig:
     """One checkpoint of every so many steps stays; 0: none for that."""
     keep_best: str = ""
     """METRIC:min:N or METRIC:max:N; empty: none for that."""
+    flight: str = ""
+    """The folder that the flight recorder keeps its files in, and stacks of workers that hang; empty: none."""
+    flight_minutes: float = 10.0
+    """How much of the past it keeps; 0: nothing."""
     curve_keys: str = field(default_factory=lambda: os.environ.get("STRATA_CURVE_KEYS", ""))
     supervisor_token: str = field(default_factory=lambda: os.environ.get("STRATA_SUPERVISOR_TOKEN", ""), repr=False)
     sources: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -71,9 +75,13 @@ class CoordinatorConfig:
             value = getattr(self, name)
             if not 0.05 <= value <= 86_400:
                 raise InvalidArgumentError(f"{name} is {value}: it takes 0.05 to 86400 seconds")
-        for name, limit_s in (("join_window_s", 60.0), ("hang_s", 86_400.0)):
-            if not 0 <= getattr(self, name) <= limit_s:
-                raise InvalidArgumentError(f"{name} is {getattr(self, name)}: it takes 0 to {limit_s:g} seconds")
+        for name, most, unit in (
+            ("join_window_s", 60.0, "seconds"),
+            ("hang_s", 86_400.0, "seconds"),
+            ("flight_minutes", 1440.0, "minutes"),
+        ):
+            if not 0 <= getattr(self, name) <= most:
+                raise InvalidArgumentError(f"{name} is {getattr(self, name)}: it takes 0 to {most:g} {unit}")
         if self.heartbeat_s * 2 > self.lease_s:
             raise InvalidArgumentError(
                 f"heartbeat_s is {self.heartbeat_s} and lease_s {self.lease_s}: a lease needs at least two heartbeats"

@@ -73,6 +73,8 @@ class Router:
                 frames.append((connection, body))
             try:
                 if frame.more:
+                    if frames is not None:
+                        frames[-1] = (connection, b"")  # what is refused here has to be refused again
                     self._discard_rest()
                 if len(connection) > GENERATED_BYTES:
                     _check_name(connection)

@@ -29,6 +29,7 @@ from .config import CoordinatorConfig
 from .core import records
 from .core.core import Core
 from .core.world import CoreConfig, Effects
+from .flight.hook import Flight
 from .folding import Folding
 from .journal import Journal
 from .router import Router
@@ -62,9 +63,11 @@ class Server:
             self.control_endpoint = bind(self._router, config.control, field="control")
             self._publisher = open_socket(self._context, zmq.PUB, CONTROL, keys=keys, server=True)
             self.broadcast_endpoint = bind(self._publisher, config.broadcast, field="broadcast")
-            self._core = Core(self._core_config(), self._journal.replay())
+            core_config = self._core_config()
+            self._core = Core(core_config, self._journal.replay())
             folding = Folding(self._core.admit, self._core.reject)
             self._messages = Router(self._router, self._core.reject, folding)
+            self._flight = Flight(config, self._core, core_config, self._messages)
             self._meter = Meter()
         except BaseException:
             self._close()
@@ -79,6 +82,7 @@ class Server:
         try:
             self._perform(core.start(time.monotonic()))
             self._journal.reserve()
+            self._flight.begin(time.monotonic())
             self._tell_log()
             # What a start leaves lives as long as the process, and a step's messages go by their reference counts: the
             # collector would look at all of it for nothing, in the middle of a step.
@@ -90,7 +94,10 @@ class Server:
                 began = time.monotonic()
                 batch = self._messages.drain() if arrived else []
                 now = time.monotonic()
-                effects = core.step(batch, now, backlog=bool(batch) and self._messages.backlog)
+                backlog = bool(batch) and self._messages.backlog
+                self._flight.take(now, backlog=backlog)
+                effects = core.step(batch, now, backlog=backlog)
+                self._flight.decided(effects, now)
                 self._perform(effects)
                 if batch:
                     read = batch if core.watched else ()
@@ -174,6 +181,8 @@ class Server:
             self._gate.stop()
         self._context.destroy(linger=100)
         self._journal.close()
+        if hasattr(self, "_flight"):
+            self._flight.close()
 
 
 def _pass_places(decided: list[records.Record]) -> None:

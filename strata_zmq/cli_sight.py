@@ -23,7 +23,7 @@ _EVENTS_MAX = 512
 
 def add_commands(app: typer.Typer) -> None:
     """Add them to the `strata` command."""
-    for forwarded in (api, demo):
+    for forwarded in (api, demo, replay):
         app.command(context_settings=_FORWARD, add_help_option=False)(forwarded)
     app.command()(status)
     app.command()(events)
@@ -37,6 +37,11 @@ def api(args: _Arguments = None) -> None:
 def demo(args: _Arguments = None) -> None:
     """Serve the dashboard and its API over a job that is simulated."""
     become("strata_zmq.coordinator.api.demo", *(args or ()))
+
+
+def replay(args: _Arguments = None) -> None:
+    """Step a flight recording through the coordinator's core again."""
+    become("strata_zmq.coordinator.flight", *(args or ()))
 
 
 def status(

@@ -125,6 +125,15 @@ class Core:
         """Whether somebody looks on."""
         return self._sight.watched
 
+    def name_of(self, connection: bytes) -> str:
+        """Return who is behind a connection: a worker's or a writer's id, else its role; empty if nobody is."""
+        session = self._world.sessions.get(connection)
+        if session is None:
+            return ""
+        if session.worker is not None:
+            return session.worker.worker_id
+        return session.role if session.writer is None else session.writer.info.writer_id
+
     def start(self, now: float) -> Effects:
         """Begin a life: the term rises, and everybody known gets one lease of grace."""
         world = self._world

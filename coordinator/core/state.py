@@ -123,7 +123,13 @@ def load(whole: core.Core, data: bytes) -> None:
         raise InvalidArgumentError(
             "the state of a core was written by another release of Strata: read it with that release"
         )
-    reader = _Reader(nodes)
+    try:
+        _fill(mine, rooms, _Reader(nodes))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidArgumentError(f"the state of a core is damaged: {error}") from None
+
+
+def _fill(mine: list[Any], rooms: list[Any], reader: _Reader) -> None:
     for room, (_, held) in zip(mine, rooms, strict=True):
         for name, value in zip(held[::2], held[1::2], strict=True):
             reader.reuse(value, getattr(room, name))

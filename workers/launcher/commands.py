@@ -38,6 +38,7 @@ def _coordinator(endpoints: Endpoints, journal: Path, options: RunOptions) -> li
         *("--initial-workers", str(options.workers), "--min-workers", str(options.min_workers)),
         *("--lease-s", f"{options.lease_s:g}", "--keep-count", str(options.keep_count)),
         *("--keep-every", str(options.keep_every), "--keep-best", options.keep_best),
+        *(("--flight", str(journal.parent / "flight")) if options.run_dir else ()),
         *("--api-port", NO_API),  # the run has one of its own, which knows its logs
         *("--ready-fd", Child.READY_FD),
     ]

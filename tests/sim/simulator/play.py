@@ -52,7 +52,7 @@ from .network import Conditions, Network
 from .plan import Dataset
 from .process import Process, Program
 from .samples import Samples
-from .speech import say
+from strata_zmq.coordinator.flight.words import say
 from .storage import MemoryStorage, drive, finished
 from .timeline import Timeline
 from .transcript import Transcript

@@ -9,7 +9,7 @@ from typing import Any
 
 from strata_zmq.protocol.codec import decode_broadcast, decode_downward
 
-from .speech import say
+from strata_zmq.coordinator.flight.words import say
 
 __all__ = ["Transcript"]
 
