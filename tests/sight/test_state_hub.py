@@ -334,6 +334,16 @@ def test_rates_are_of_what_was_committed_in_ten_seconds_and_begin_anew_with_the_
     assert stage.dashboard()["metrics"]["samples_per_s"] is None
 
 
+def test_throughput_of_checkpoints_is_unknown_before_the_first_and_zero_between_two() -> None:
+    stage = Stage(now=1000.75)
+    stage.coordinator.begin(job=job())
+    stage.turn(3)
+    assert stage.dashboard()["metrics"]["checkpoint_throughput"] is None
+    stage.coordinator.say(job=job(checkpoint_bytes=1_000_000))
+    stage.turn(20)
+    assert stage.dashboard()["metrics"]["checkpoint_throughput"] == 0.0
+
+
 def test_quantiles_of_barriers_are_of_their_ends_and_of_the_histogram_where_some_were_left_out() -> None:
     stage = Stage(now=1000.75)
     feed = stage.coordinator

@@ -97,7 +97,8 @@ class Figures:
     def metrics(self, workers: Sequence[Worker], picture: Picture | None) -> Metrics:
         """Return the published figures and their neighbours."""
         status = [one.status for one in workers]
-        written = self._job.rate("checkpoint_bytes", RATE_S)
+        saved = picture is not None and picture.job is not None and picture.job.checkpoint_bytes > 0
+        written = self._job.rate("checkpoint_bytes", RATE_S) if saved else None
         return Metrics(
             checkpoint_throughput=None if written is None else written / 1e6,
             coordinator_rps=self._job.rate("requests", RATE_S),
