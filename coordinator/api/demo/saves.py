@@ -145,7 +145,7 @@ class SimulatedVault:
         for place, (name, row) in enumerate(self._saves.durable.items()):
             age = len(ids) - 1 - place
             at = self._verified.get(name)
-            if at is None and age > 1 and row.step % 3 == 0 and row.durable_at is not None:
+            if at is None and age > 1 and row.step // 30 % 3 == 0 and row.durable_at is not None:
                 at = row.durable_at + 45.0
             rows[name] = VaultRow(
                 path=f"s3://checkpoints/demo/ckpt/{name}",

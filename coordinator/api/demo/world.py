@@ -135,8 +135,8 @@ class World:
         spent = []
         for member in ranked:
             data = self._random.uniform(0.5, 0.6) if member is stalled else self._random.uniform(0.03, 0.09)
-            training = 0.4 if staged or stalled else 0.44 if self._slow else 0.8 + member.slowness
-            training += self._random.uniform(-0.03, 0.03) + (0.42 if member is self._slow else 0.0)
+            training = 0.4 if staged or stalled else 0.36 if self._slow else 0.8 + member.slowness
+            training += self._random.uniform(-0.03, 0.03) + (0.5 if member is self._slow else 0.0)
             spent.append((data, training))
             member.take(samples, data)
         arrived = [data + training for data, training in spent]

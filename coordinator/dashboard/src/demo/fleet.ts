@@ -51,7 +51,6 @@ export class Member {
   readonly beat: number;
   /** Of each second of the last hour the place of its phase. */
   readonly painted = new Uint8Array(HOUR_S);
-  readonly #owed = new Float64Array(PHASES.length);
   readonly #spent = new Float64Array(WINDOW_S * MEASURED.length);
   readonly #sums = new Float64Array(MEASURED.length);
   readonly #handed = new Float64Array(WINDOW_S);
@@ -73,40 +72,29 @@ export class Member {
     this.painted.fill(PLACE.absent);
   }
 
-  /**
-   * Notes where second `second` went. It is painted with the phase that is owed most, so that the colours of a minute
-   * show the shares of a minute, though each second has only one.
-   */
+  /** Notes where second `second` went; it is painted with the phase that it mostly was in. */
   spend(second: number, shares: Shares, samples: number): void {
     const slot = (this.#seconds % WINDOW_S) * MEASURED.length;
     const whole = this.#seconds >= WINDOW_S;
-    let rest = 1;
+    let most = PLACE.idle;
+    let largest = 1 - shares.reduce((sum, share) => sum + share, 0);
     for (let index = 0; index < MEASURED.length; index += 1) {
       const share = shares[index] ?? 0;
-      rest -= share;
-      this.#owe(MEASURED_PLACES[index] ?? 0, share);
+      if (share > largest) {
+        largest = share;
+        most = MEASURED_PLACES[index] ?? most;
+      }
       this.#sums[index] = (this.#sums[index] ?? 0) + share - (whole ? (this.#spent[slot + index] ?? 0) : 0);
       this.#spent[slot + index] = share;
     }
-    this.#owe(PLACE.idle, Math.max(0, rest));
-    let most = PLACE.idle;
-    for (let place = 0; place < PHASES.length; place += 1) {
-      if ((this.#owed[place] ?? 0) > (this.#owed[most] ?? 0)) most = place;
-    }
-    this.#owe(most, -1);
     this.paint(second, most);
     this.#handed[this.#seconds % WINDOW_S] = samples;
     this.samples += samples;
     this.#seconds += 1;
   }
 
-  #owe(place: number, seconds: number): void {
-    this.#owed[place] = (this.#owed[place] ?? 0) + seconds;
-  }
-
   /** Colours a second in which it told nothing. */
   missed(second: number, phase: Phase): void {
-    this.#owed.fill(0);
     this.paint(second, PLACE[phase]);
   }
 

@@ -146,13 +146,18 @@ export class World {
     const { ranked } = this;
     const worked: number[] = [];
     let longest = 0;
-    const staged = this.#staging ? 0.22 : 0;
+    const staged = this.#staging ? 0.55 : 0;
     const { samples, ended } = this.data.commit(ranked.length);
     const waits: number[] = [];
+    // Now and then one waits long for its data, and the others for it.
+    const stalled = this.#random.chance(0.06) ? ranked[this.#random.integer(0, ranked.length - 1)] : undefined;
     for (const member of ranked) {
-      const data = this.#random.between(0.03, 0.09);
-      const slow = member === this.#slow ? 0.28 : 0;
-      const training = 0.62 + member.slowness + slow + this.#random.between(-0.03, 0.03) - staged;
+      const data = member === stalled ? this.#random.between(0.5, 0.6) : this.#random.between(0.03, 0.09);
+      const usual = this.#slow === null ? 0.8 + member.slowness : 0.36;
+      const training =
+        (staged > 0 || stalled !== undefined ? 0.4 : usual) +
+        (member === this.#slow ? 0.5 : 0) +
+        this.#random.between(-0.03, 0.03);
       worked.push(data, training);
       waits.push(data);
       longest = Math.max(longest, data + training);
@@ -163,7 +168,8 @@ export class World {
     const arrivals = ranked.map((member, place) => {
       const data = worked[2 * place] ?? 0;
       const training = worked[2 * place + 1] ?? 0;
-      const barrier = longest - data - training + 0.008;
+      const rest = Math.max(0, 1 - data - training - staged);
+      const barrier = Math.min(longest - data - training + 0.008, rest);
       member.spend(this.second, [training, data, barrier, staged], samples);
       member.state = this.#staging
         ? "CHECKPOINTING"
