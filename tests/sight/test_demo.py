@@ -78,7 +78,8 @@ def test_the_first_look_has_something_in_every_list_but_the_hangs_which_come_and
 def test_the_last_ten_minutes_are_there_at_the_first_look(first: Shown) -> None:
     history = first.demo.hub.history.read(PAST_S, NOW)
     for name, values in history.series.items():
-        assert sum(value is not None for value in values) > PAST_S - 10, name
+        # The first checkpoint comes after half a minute; before it, their rate is not known.
+        assert sum(value is not None for value in values) > PAST_S - 40, name
     timeline = first.demo.hub.timeline_of(PAST_S, NOW, 0, 10, "")
     for row in timeline.rows:
         assert sum(steps for _, steps in row.runs) == PAST_S
