@@ -13,6 +13,7 @@ from strata_zmq.protocol.fields import Count, Lag, Resources, Spent
 __all__ = [
     "BARRIER_BOUNDS_S",
     "CHECKPOINT_BOUNDS_S",
+    "FUNCTION_BOUNDS_S",
     "REQUEST_BOUNDS_S",
     "CertificateSight",
     "CheckpointSight",
@@ -36,6 +37,7 @@ __all__ = [
 REQUEST_BOUNDS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 BARRIER_BOUNDS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 CHECKPOINT_BOUNDS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+FUNCTION_BOUNDS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Upper bounds of the histograms that cores keep; each has one more bucket, without a bound."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_strictly
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,7 +18,7 @@ from sightkit import HandFeed, NoJobs, NoVault, Pages, checkpoint, event, functi
 from strata_zmq.coordinator.api.state.hub import Hub
 from strata_zmq.coordinator.api.state.metrics import FRESH_S, StateCollector
 from strata_zmq.protocol.fields import Resources, Spent
-from strata_zmq.protocol.sight_rows import BARRIER_BOUNDS_S, REQUEST_BOUNDS_S, HistogramSight
+from strata_zmq.protocol.sight_rows import BARRIER_BOUNDS_S, FUNCTION_BOUNDS_S, REQUEST_BOUNDS_S, HistogramSight
 
 NOW = 1000.0
 UNITS = ("_seconds", "_bytes", "_ratio")
@@ -30,6 +31,7 @@ REQUESTS = HistogramSight(name="request", label="heartbeat", count=3, sum_s=0.5,
 BARRIERS = HistogramSight(
     name="barrier", label="", count=4, sum_s=1000.0, buckets=[3, *[0] * (len(BARRIER_BOUNDS_S) - 1), 1]
 )
+RUNS = HistogramSight(name="run", label="", count=2, sum_s=0.02, buckets=[0, 0, 2, *[0] * (len(FUNCTION_BOUNDS_S) - 2)])
 
 
 class Page:
@@ -102,7 +104,10 @@ def full() -> Page:
     spent = Spent(training_s=30.0, data_s=1.0, samples=10, batches=3, data_waits=[2, 0, 1, 0, 0, 0, 0, 0, 0, 0])
     page.hub.tick()
     page.core.say(workers=[worker("w-1", 1, step=11, spent=spent)])
-    page.dispatcher.begin(functions=functions(queued=4, running=2, ended=9, completed_total=8, failed_total=1))
+    page.dispatcher.begin(
+        functions=functions(queued=4, running=2, ended=9, completed_total=8, failed_total=1),
+        histograms=[RUNS, replace(RUNS, name="wait")],
+    )
     return page
 
 
@@ -151,6 +156,9 @@ def test_the_page_has_what_the_cores_have_counted() -> None:
         'strata_tasks_total{outcome="completed"}': 8,
         'strata_tasks_total{outcome="failed"}': 1,
         "strata_function_workers": 0,
+        'strata_function_run_seconds_bucket{le="0.003"}': 0,
+        'strata_function_run_seconds_bucket{le="0.01"}': 2,
+        "strata_function_wait_seconds_count": 2,
         "strata_api_clients": 0,
         "strata_api_dropped_clients_total": 0,
         "strata_api_gaps_total": 0,

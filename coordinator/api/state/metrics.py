@@ -18,9 +18,18 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from strata_zmq.protocol import sight_rows
 from strata_zmq.protocol.fields import DATA_WAIT_BOUNDS_S
-from strata_zmq.protocol.sight_rows import CheckpointSight, FunctionsSight, HistogramSight, JobSight, WorkerSight
+from strata_zmq.protocol.sight_rows import (
+    BARRIER_BOUNDS_S,
+    CHECKPOINT_BOUNDS_S,
+    FUNCTION_BOUNDS_S,
+    REQUEST_BOUNDS_S,
+    CheckpointSight,
+    FunctionsSight,
+    HistogramSight,
+    JobSight,
+    WorkerSight,
+)
 
 if TYPE_CHECKING:
     from .feed import Feed
@@ -30,45 +39,45 @@ __all__ = ["FRESH_S", "StateCollector"]
 
 FRESH_S = 1.0
 """A page is made at most once in so long, however many ask."""
-_HISTOGRAMS: tuple[tuple[str, str, str, str, str], ...] = (
+_HISTOGRAMS: tuple[tuple[str, str, str, Sequence[float], str], ...] = (
     (
         "request",
         "strata_request_duration_seconds",
         "kind",
-        "REQUEST_BOUNDS_S",
+        REQUEST_BOUNDS_S,
         "From reading a request until all answers of its turn were sent.",
     ),
     (
         "assignment",
         "strata_shard_assignment_seconds",
         "",
-        "REQUEST_BOUNDS_S",
+        REQUEST_BOUNDS_S,
         "Of turns of the coordinator that dealt shards anew.",
     ),
     (
         "barrier",
         "strata_barrier_wait_seconds",
         "",
-        "BARRIER_BOUNDS_S",
+        BARRIER_BOUNDS_S,
         "From the first arrival at a barrier to its release.",
     ),
     (
         "checkpoint",
         "strata_checkpoint_phase_seconds",
         "phase",
-        "CHECKPOINT_BOUNDS_S",
+        CHECKPOINT_BOUNDS_S,
         "Of checkpoints: until all ranks had staged, until all bytes were durable, until HEAD reached it, all of it.",
     ),
     (
         "wait",
         "strata_function_wait_seconds",
         "",
-        "FUNCTION_BOUNDS_S",
+        FUNCTION_BOUNDS_S,
         "From a task's acceptance to the start of its attempt.",
     ),
-    ("run", "strata_function_run_seconds", "", "FUNCTION_BOUNDS_S", "How long attempts of tasks ran."),
+    ("run", "strata_function_run_seconds", "", FUNCTION_BOUNDS_S, "How long attempts of tasks ran."),
 )
-"""By name of a core's histogram: the family, its label, the bounds' name among sight_rows, and what it is of."""
+"""By name of a core's histogram: the family, its label, its bounds, and what it is of."""
 
 
 class StateCollector(Collector):
@@ -217,8 +226,7 @@ def _functions(plane: FunctionsSight, workers: Sequence[Any]) -> Iterator[Metric
 
 
 def _histograms(rows: Sequence[HistogramSight]) -> Iterator[Metric]:
-    for name, family, label, bounds_name, text in _HISTOGRAMS:
-        bounds: Sequence[float] = getattr(sight_rows, bounds_name, ())
+    for name, family, label, bounds, text in _HISTOGRAMS:
         told = [row for row in rows if row.name == name and row.count and len(row.buckets) == len(bounds) + 1]
         if told:
             metric = HistogramMetricFamily(family, text, labels=[label] if label else [])
