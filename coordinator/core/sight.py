@@ -193,8 +193,8 @@ class Sight:
         if not self.watched:
             # Whoever has followed before has missed something: the numbers have to show it.
             self._number += 1
-            world.touched.clear()
             self._deal()
+            world.touched.clear()
             for table in self._tables.values():
                 table.begin()
             self._events.log.begin()

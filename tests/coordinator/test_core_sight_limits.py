@@ -38,6 +38,16 @@ def test_a_snapshot_fits_a_frame_and_what_has_no_room_comes_with_the_deltas(make
     assert 20 < len(onlooker.picture.tables["datasets"]) < 100
     assert len(onlooker.rows("workers")) == 300
     assert max(len(encode(delta)) for delta in job.shown) < MAX_REPLY_BYTES
+    late = Onlooker(job)
+    assert len(late.picture.tables["workers"]) < 300
+    assert len(late.rows("workers")) == 300
+
+
+def test_who_begins_is_not_told_again_what_the_snapshot_has(make_job) -> None:
+    job = make_job(lease_s=1e6)
+    join(job, 100)
+    Onlooker(job).follow()
+    assert [len(delta.changes.workers) for delta in job.shown] == [0] * len(job.shown)
 
 
 def is_sight(call) -> bool:
