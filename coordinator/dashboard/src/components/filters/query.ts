@@ -1,6 +1,6 @@
 // What a view keeps in its address: filters in the query string, the row that is open in the path.
-import { useSearch } from "wouter";
-import { navigate, usePathname } from "wouter/use-browser-location";
+import { useDeferredValue } from "react";
+import { navigate, useLocationProperty, usePathname } from "wouter/use-browser-location";
 
 /** Sets or removes (with "") some parameters of the address that is open now; the others stay. */
 export function setQuery(changes: Readonly<Record<string, string>>, { replace = true } = {}): void {
@@ -18,10 +18,16 @@ function withParams(path: string, params: URLSearchParams): string {
   return text === "" ? path : `${path}?${text}`;
 }
 
-/** One parameter of the address, "" where it is missing, and how to change it. */
+/** One parameter of the address, "" where it is missing, and how to change it. Changes of others draw nothing anew. */
 export function useQueryParam(name: string): readonly [string, (value: string) => void] {
-  const value = new URLSearchParams(useSearch()).get(name) ?? "";
+  const value = useLocationProperty(() => new URLSearchParams(location.search).get(name) ?? "");
   return [value, (next) => setQuery({ [name]: next })];
+}
+
+/** What is searched for: at once for the field it is typed into, and a little later for the rows that it filters. */
+export function useQuerySearch(): readonly [text: string, set: (text: string) => void, deferred: string] {
+  const [text, set] = useQueryParam("q");
+  return [text, set, useDeferredValue(text)];
 }
 
 /** A parameter that takes a few words only; any other word is the first of them, and that one is not written down. */

@@ -1,7 +1,17 @@
 // The lines of a log, however many: only those in sight exist. It follows the end until somebody scrolls up, a line
 // opens to its whole message and fields, and what was searched for is marked.
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, type ReactNode, useEffect, useId, useLayoutEffect, useRef, useState } from "react";
+import {
+  type KeyboardEvent,
+  memo,
+  type ReactNode,
+  useCallback,
+  useEffect,
+  useId,
+  useLayoutEffect,
+  useRef,
+  useState,
+} from "react";
 import type { LogLine } from "~/api/types";
 import { Button } from "~/components/Button";
 import { Icon, type IconName } from "~/components/Icon";
@@ -80,12 +90,14 @@ export function LogList(props: LogListProps) {
   }, [top, follow]);
 
   const found = active === null ? -1 : lines.findIndex((line) => line.number === active);
-  const toggle = (number: number) =>
+  const toggle = useCallback((number: number) => {
+    setActive(number);
     setOpened((now) => {
       const next = new Set(now);
       if (!next.delete(number)) next.add(number);
       return next;
     });
+  }, []);
 
   const lastOffset = useRef(0);
   const onScroll = () => {
@@ -155,10 +167,7 @@ export function LogList(props: LogListProps) {
                     search={search}
                     open={opened.has(line.number)}
                     active={item.index === found}
-                    onToggle={() => {
-                      setActive(line.number);
-                      toggle(line.number);
-                    }}
+                    onToggle={toggle}
                   />
                 </div>
               );
@@ -203,10 +212,10 @@ interface LineProps {
   search: string;
   open: boolean;
   active: boolean;
-  onToggle: () => void;
+  onToggle: (number: number) => void;
 }
 
-function Line({ id, index, line, search, open, active, onToggle }: LineProps) {
+const Line = memo(function Line({ id, index, line, search, open, active, onToggle }: LineProps) {
   const look = LEVEL_LOOKS[line.level];
   const fields = fieldsText(line.fields);
   const ground = line.level === "error" ? "bg-danger-soft/40" : line.level === "warning" ? "bg-warn-soft/40" : "";
@@ -224,7 +233,7 @@ function Line({ id, index, line, search, open, active, onToggle }: LineProps) {
       }`}
       onClick={() => {
         // Whoever marks text to copy it has not asked for more.
-        if (getSelection()?.isCollapsed !== false) onToggle();
+        if (getSelection()?.isCollapsed !== false) onToggle(line.number);
       }}
     >
       <Cell className="text-ink-3">
@@ -246,7 +255,7 @@ function Line({ id, index, line, search, open, active, onToggle }: LineProps) {
       </Cell>
     </div>
   );
-}
+});
 
 function Cell({ className, children }: { className: string; children: ReactNode }) {
   return (

@@ -6,7 +6,7 @@ import type { Event } from "~/api/types";
 import { Button } from "~/components/Button";
 import { EmptyState, ErrorState, Loading } from "~/components/EmptyState";
 import { FilterBar, SearchField, Segments, Select, shownOf } from "~/components/filters/Filters";
-import { setQuery, useQueryChoice, useQueryNumber, useQueryParam } from "~/components/filters/query";
+import { setQuery, useQueryChoice, useQueryNumber, useQueryParam, useQuerySearch } from "~/components/filters/query";
 import { Page, Panel } from "~/components/Panel";
 import { useClient, useSlice } from "~/data/context";
 import { formatClock, formatMoment } from "~/format/format";
@@ -35,7 +35,7 @@ function useEvents() {
 
 export default function ActivityView() {
   const { events, loading, older } = useEvents();
-  const [search, setSearch] = useQueryParam("q");
+  const [text, setText, search] = useQuerySearch();
   const [kind, setKind] = useQueryParam("kind");
   const [level, setLevel] = useQueryChoice("level", LEVEL_FILTERS);
   const [worker] = useQueryParam("worker");
@@ -55,7 +55,7 @@ export default function ActivityView() {
     <Page fill>
       <Charts events={shown} at={at} range={from === null || to === null ? null : { from, to }} />
       <FilterBar status={shownOf(shown.length, events.length, "event")}>
-        <SearchField label="Search events" value={search} onChange={setSearch} />
+        <SearchField label="Search events" value={text} onChange={setText} />
         <Segments
           label="Least level"
           options={LEVEL_FILTERS.map((value) => ({ value, label: LEVEL_LABELS[value] }))}

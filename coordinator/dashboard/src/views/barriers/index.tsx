@@ -2,19 +2,19 @@
 import { useMemo } from "react";
 import { navigate } from "wouter/use-browser-location";
 import type { Barrier } from "~/api/types";
-import { TimeSeries } from "~/components/charts/TimeSeries";
+import { TimeSeries, type TimeSeriesLine } from "~/components/charts/TimeSeries";
 import { EmptyState, Loading } from "~/components/EmptyState";
 import { rangeHref } from "~/components/events/kinds";
 import { eventMarks } from "~/components/events/marks";
 import { FilterBar, SearchField, Segments, shownOf } from "~/components/filters/Filters";
-import { useQueryChoice, useQueryParam } from "~/components/filters/query";
+import { useQueryChoice, useQuerySearch } from "~/components/filters/query";
 import { SPANS, spanLabel } from "~/components/filters/spans";
 import { listHeight } from "~/components/listing/listing";
 import { Page, Panel } from "~/components/Panel";
 import { DataTable } from "~/components/table/DataTable";
 import { searchRows } from "~/components/table/order";
 import { useSlice } from "~/data/context";
-import { useSeries } from "~/data/series";
+import { type SeriesData, useSeries } from "~/data/series";
 import { formatDuration } from "~/format/format";
 import { BarrierTiles } from "./BarrierTiles";
 import { FILTERS, type Filter, isOpen, passes } from "./barriers";
@@ -50,6 +50,13 @@ const WAITS = ["barrier_p50_ms", "barrier_p99_ms"] as const;
 const SKEWS = ["skew_p50_ms", "skew_p99_ms"] as const;
 const NAMES = [...WAITS, ...SKEWS] as const;
 
+function linesOf([median, tail]: readonly [string, string], values: SeriesData["values"]): TimeSeriesLine[] {
+  return [
+    { label: "p50", values: values[median] ?? [] },
+    { label: "p99", values: values[tail] ?? [], token: "series-3" },
+  ];
+}
+
 const hrefOf = (from: number, to: number) => rangeHref(from * 1000, to * 1000);
 
 function Charts() {
@@ -57,10 +64,7 @@ function Charts() {
   const marks = useMemo(() => eventMarks(events ?? []), [events]);
   const [span, setSpan] = useQueryChoice("last", SPANS);
   const { x, values } = useSeries(NAMES, Number(span));
-  const lines = (names: readonly [string, string]) => [
-    { label: "p50", values: values[names[0]] ?? [] },
-    { label: "p99", values: values[names[1]] ?? [], token: "series-3" },
-  ];
+  const [waits, skews] = useMemo(() => [WAITS, SKEWS].map((names) => linesOf(names, values)), [values]);
   const shared = {
     x,
     format: formatMs,
@@ -81,22 +85,22 @@ function Charts() {
         />
       </FilterBar>
       <div className="grid gap-3 xl:grid-cols-2">
-        <TimeSeries {...shared} title="Wait" hint="first arrival to release" lines={lines(WAITS)} />
-        <TimeSeries {...shared} title="Arrival skew" hint="first arrival to last" lines={lines(SKEWS)} />
+        <TimeSeries {...shared} title="Wait" hint="first arrival to release" lines={waits ?? []} />
+        <TimeSeries {...shared} title="Arrival skew" hint="first arrival to last" lines={skews ?? []} />
       </div>
     </>
   );
 }
 
 function Ended({ barriers }: { barriers: readonly Barrier[] }) {
-  const [search, setSearch] = useQueryParam("q");
+  const [text, setText, search] = useQuerySearch();
   const [filter, setFilter] = useQueryChoice("show", FILTERS);
   const rows = barriers.filter((one) => passes(one, filter));
   const shown = searchRows(rows, BARRIER_COLUMNS, search);
   return (
     <>
       <FilterBar status={shownOf(shown.length, barriers.length, "ended barrier")}>
-        <SearchField label="Search barriers and workers" value={search} onChange={setSearch} />
+        <SearchField label="Search barriers and workers" value={text} onChange={setText} />
         <Segments
           label="Show"
           options={FILTERS.map((value) => ({ value, label: LABELS[value] }))}

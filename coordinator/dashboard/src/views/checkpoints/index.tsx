@@ -2,7 +2,7 @@
 import type { Checkpoint } from "~/api/types";
 import { EmptyState, Loading } from "~/components/EmptyState";
 import { FilterBar, SearchField, Segments, shownOf } from "~/components/filters/Filters";
-import { useOpenRow, useQueryChoice, useQueryParam } from "~/components/filters/query";
+import { useOpenRow, useQueryChoice, useQuerySearch } from "~/components/filters/query";
 import { Page, Panel } from "~/components/Panel";
 import { DataTable } from "~/components/table/DataTable";
 import { searchRows } from "~/components/table/order";
@@ -24,7 +24,7 @@ const LABELS: Record<Filter, string> = {
 
 export default function CheckpointsView() {
   const checkpoints = useSlice("checkpoints");
-  const [search, setSearch] = useQueryParam("q");
+  const [text, setText, search] = useQuerySearch();
   const [filter, setFilter] = useQueryChoice("show", FILTERS);
   const [id, open] = useOpenRow("/checkpoints");
   if (checkpoints === undefined) return <Loading label="Loading checkpoints" />;
@@ -39,7 +39,7 @@ export default function CheckpointsView() {
       <CheckpointTiles checkpoints={checkpoints} />
       <Strip checkpoints={checkpoints} openId={id} onOpen={open} />
       <FilterBar status={shownOf(shown.length, checkpoints.length, "checkpoint")}>
-        <SearchField label="Search checkpoints" value={search} onChange={setSearch} />
+        <SearchField label="Search checkpoints" value={text} onChange={setText} />
         <Segments label="Show" options={options} value={filter} onChange={setFilter} />
       </FilterBar>
       <Panel title="Checkpoints" hint="newest first" flush className="min-h-72 flex-1">

@@ -2,7 +2,7 @@
 import type { Dataset } from "~/api/types";
 import { EmptyState, Loading } from "~/components/EmptyState";
 import { FilterBar, SearchField, shownOf } from "~/components/filters/Filters";
-import { useOpenRow, useQueryParam } from "~/components/filters/query";
+import { useOpenRow, useQuerySearch } from "~/components/filters/query";
 import { listHeight } from "~/components/listing/listing";
 import { Page, Panel } from "~/components/Panel";
 import { DataTable } from "~/components/table/DataTable";
@@ -17,7 +17,7 @@ import { Shards } from "./Shards";
 
 export default function DatasetsView() {
   const datasets = useSlice("datasets");
-  const [search, setSearch] = useQueryParam("q");
+  const [text, setText, search] = useQuerySearch();
   const [id, open] = useOpenRow("/data");
   if (datasets === undefined) return <Loading label="Loading datasets" />;
   const shown = searchRows(datasets, DATASET_COLUMNS, search);
@@ -31,7 +31,7 @@ export default function DatasetsView() {
       ) : (
         <>
           <FilterBar status={shownOf(shown.length, datasets.length, "dataset")}>
-            <SearchField label="Search datasets" value={search} onChange={setSearch} />
+            <SearchField label="Search datasets" value={text} onChange={setText} />
           </FilterBar>
           <Panel title="Datasets" flush>
             <DataTable

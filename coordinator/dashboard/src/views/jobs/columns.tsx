@@ -38,11 +38,11 @@ export const JOB_COLUMNS: readonly Column<Job>[] = [
       return <Badge plain icon={icon} tone={tone} word={word} />;
     },
   },
-  { id: "type", header: "Type", width: "minmax(5rem, 8rem)", sort: (row) => row.type, cell: (row) => row.type },
+  { id: "type", header: "Type", width: "minmax(5rem, 6.5rem)", sort: (row) => row.type, cell: (row) => row.type },
   {
     id: "dataset",
     header: "Dataset",
-    width: "minmax(5rem, 8rem)",
+    width: "minmax(5rem, 6.5rem)",
     sort: (row) => row.dataset_id,
     cell: (row) => (row.dataset_id === "" ? <span className="text-ink-3">none named</span> : row.dataset_id),
   },

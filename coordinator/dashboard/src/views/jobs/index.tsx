@@ -4,7 +4,7 @@ import type { Job } from "~/api/types";
 import { Button } from "~/components/Button";
 import { EmptyState, Loading } from "~/components/EmptyState";
 import { FilterBar, SearchField, Segments, shownOf } from "~/components/filters/Filters";
-import { useOpenRow, useQueryChoice, useQueryParam } from "~/components/filters/query";
+import { useOpenRow, useQueryChoice, useQueryParam, useQuerySearch } from "~/components/filters/query";
 import { listHeight } from "~/components/listing/listing";
 import { Page, Panel } from "~/components/Panel";
 import { DataTable } from "~/components/table/DataTable";
@@ -21,7 +21,7 @@ const LABELS: Record<Filter, string> = { all: "All", active: "Going on", ended: 
 export default function JobsView() {
   const told = useSlice("tasks");
   const templates = useSlice("templates");
-  const [search, setSearch] = useQueryParam("q");
+  const [text, setText, search] = useQuerySearch();
   const [filter, setFilter] = useQueryChoice("show", FILTERS);
   const [starting, setStarting] = useQueryParam("new");
   const [id, open] = useOpenRow("/jobs");
@@ -35,7 +35,7 @@ export default function JobsView() {
   return (
     <Page fill>
       <FilterBar status={shownOf(shown.length, jobs.length, "job")}>
-        <SearchField label="Search jobs" value={search} onChange={setSearch} />
+        <SearchField label="Search jobs" value={text} onChange={setText} />
         <Segments
           label="Show"
           options={FILTERS.map((value) => ({ value, label: LABELS[value] }))}

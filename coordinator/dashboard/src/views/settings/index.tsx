@@ -5,7 +5,7 @@ import { Button } from "~/components/Button";
 import { Fact, Facts } from "~/components/Drawer";
 import { EmptyState, Loading } from "~/components/EmptyState";
 import { FilterBar, SearchField, Segments, Select, shownOf } from "~/components/filters/Filters";
-import { useQueryChoice, useQueryParam } from "~/components/filters/query";
+import { useQueryChoice, useQuerySearch } from "~/components/filters/query";
 import type { IconName } from "~/components/Icon";
 import { downloadText, fileName } from "~/components/logs/download";
 import { Page, Panel } from "~/components/Panel";
@@ -88,7 +88,7 @@ const PROCESSES = ["all", "coordinator", "dispatcher", "api"] as const;
 
 export default function SettingsView() {
   const settings = useSlice("settings");
-  const [search, setSearch] = useQueryParam("q");
+  const [text, setText, search] = useQuerySearch();
   const [filter, setFilter] = useQueryChoice("source", FILTERS);
   const [process, setProcess] = useQueryChoice("process", PROCESSES);
   if (settings === undefined) return <Loading label="Loading settings" />;
@@ -98,7 +98,7 @@ export default function SettingsView() {
     <Page fill>
       <Versions />
       <FilterBar status={shownOf(shown.length, settings.length, "setting")}>
-        <SearchField label="Search settings" value={search} onChange={setSearch} />
+        <SearchField label="Search settings" value={text} onChange={setText} />
         <Segments
           label="Where the value came from"
           options={FILTERS.map((value) => ({ value, label: LABELS[value] }))}
