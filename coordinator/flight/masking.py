@@ -29,6 +29,11 @@ class Masking:
         self.config = replace(config, supervisor_token=_RIGHT if self._token else "")
         """The configuration of a core that decides about masked frames as that one does about the others."""
 
+    @staticmethod
+    def is_safe(data: bytes) -> bool:
+        """Tell what holds no token for sure, however many frames it is made of."""
+        return _TAG not in data
+
     def mask(self, frame: bytes) -> bytes:
         """Return the frame as it may be kept. One that cannot be read and may hold a token is kept as an empty one,
         which cannot be read, too.

@@ -32,6 +32,7 @@ _WRITE_BYTES = 1024 * 1024
 _SEGMENTS = 2
 """In how many segments the minutes are kept: each begins with the whole state, which the core has to wait for."""
 _SEGMENT_S_MIN = 10.0
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Recorder:
@@ -55,7 +56,7 @@ class Recorder:
         self._bytes_max = bytes_max
         self._segment_bytes_max = bytes_max // (_SEGMENTS + 1)
         self._steps = Steps()
-        self._step: Step | None = None
+        self._step: bytes | None = None
         self._fd = -1
         self._size = 0
         self._paused = False
@@ -73,8 +74,11 @@ class Recorder:
         """Take what the core's next step is given, before it is: it may be the last thing that this process does."""
         if self.ended or self._paused or self._fd < 0:
             return
-        mask = self._masking.mask
-        self._step = Step(now, backlog, [(connection, mask(frame)) for connection, frame in frames])
+        step = _encode(Step(now, backlog, frames))
+        if not self._masking.is_safe(step):
+            mask = self._masking.mask
+            step = _encode(Step(now, backlog, [(connection, mask(frame)) for connection, frame in frames]))
+        self._step = step
 
     def decided(self, effects: Effects, now: float) -> None:
         """Take what came of it; write what is due."""
@@ -82,7 +86,7 @@ class Recorder:
             return
         if self._step is not None:
             counts = (len(effects.records), len(effects.outbox), len(effects.broadcasts), len(effects.notes))
-            self._steps.add(msgspec.structs.replace(self._step, decided=counts))
+            self._steps.add(self._step, counts)
             self._step = None
         if now >= self._began_at + self._segment_s or self._is_full(now):
             self._guarded(self._begin_segment, now)
@@ -92,7 +96,7 @@ class Recorder:
     def close(self) -> None:
         """Write what is left."""
         if self._step is not None:
-            self._steps.add(self._step)
+            self._steps.add(self._step, None)
             self._step = None
         self._guarded(self._write, self._written_at)
         self._close_file()
@@ -142,7 +146,7 @@ class Recorder:
 
     def _make_room(self, now: float, head_bytes: int) -> None:
         """Remove what is too old of this life, then the oldest of all until there is room for another segment."""
-        while len(self._segments) > 1 and self._segments[1][0] < now - self._kept_s:
+        while len(self._segments) > 1 and self._segments[1][0] <= now - self._kept_s:
             self._segments.pop(0)[1].unlink(missing_ok=True)
         files = sorted(self.folder.glob(f"*{SUFFIX}"))
         sizes = {path: path.stat().st_size for path in files}

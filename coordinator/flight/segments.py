@@ -2,15 +2,15 @@
 
 A segment is the magic bytes and then blocks, each of its kind (1 byte), its length (4) and a CRC-32 of both and the
 content (4), little-endian, and the content. The first block is the Opening, the second the state of the core as
-`core/state.py` writes it, all others are steps, each with its length (4) before it. So each segment can be played
-without those before it.
+`core/state.py` writes it; so each segment can be played without those before it. All others are steps: of each its
+length (4), whether it is known what came of it (1), how much of what did (4 times 4), and the step as MessagePack.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,6 +24,8 @@ OPENING, STATE, STEPS = 1, 2, 3
 SUFFIX = ".flight"
 _HEAD = struct.Struct("<BII")
 _LENGTH = struct.Struct("<I")
+_STEP = struct.Struct("<I?4I")
+_UNKNOWN = (0, 0, 0, 0)
 
 
 class Opening(msgspec.Struct, array_like=True, frozen=True):
@@ -44,7 +46,7 @@ class Step(msgspec.Struct, array_like=True, frozen=True):
 
     now: float
     backlog: bool
-    frames: list[tuple[bytes, bytes]]
+    frames: Sequence[tuple[bytes, bytes]]
     decided: tuple[int, ...] = ()
 
 
@@ -70,16 +72,14 @@ class Steps:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._encode = msgspec.msgpack.Encoder().encode
 
     def __len__(self) -> int:
         return len(self._buffer)
 
-    def add(self, step: Step) -> None:
-        """Add one."""
-        body = self._encode(step)
-        self._buffer += _LENGTH.pack(len(body))
-        self._buffer += body
+    def add(self, step: bytes, decided: tuple[int, int, int, int] | None) -> None:
+        """Add one, and what came of it, if that is known."""
+        self._buffer += _STEP.pack(len(step), decided is not None, *(decided or _UNKNOWN))
+        self._buffer += step
 
     def take(self) -> bytes:
         """Return the block of all that were added, and begin anew; empty if none was."""
@@ -155,9 +155,10 @@ def _steps(path: Path, content: bytes) -> Iterator[Step]:
     place = 0
     try:
         while place < len(content):
-            (length,) = _LENGTH.unpack_from(content, place)
-            place += _LENGTH.size
-            yield msgspec.msgpack.decode(content[place : place + length], type=Step)
+            length, known, *decided = _STEP.unpack_from(content, place)
+            place += _STEP.size
+            step = msgspec.msgpack.decode(content[place : place + length], type=Step)
+            yield msgspec.structs.replace(step, decided=tuple(decided)) if known else step
             place += length
     except (struct.error, msgspec.MsgspecError) as error:
         raise _no_recording(path, f"a step is not understood: {error}") from None
