@@ -38,8 +38,9 @@ settings.load_profile("strata")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --strict-skips."""
+    """Add --strict-skips and --screenshots."""
     parser.addoption("--strict-skips", action="store_true", help="fail when a test is skipped, but for want of a GPU")
+    parser.addoption("--screenshots", metavar="DIR", help="where browser tests leave pictures")
 
 
 def pytest_configure(config: pytest.Config) -> None:
