@@ -61,7 +61,7 @@ interface ChoiceProps<T extends string> {
 export function Segments<T extends string>({ label, options, value, onChange }: ChoiceProps<T>) {
   const name = useId();
   return (
-    <fieldset className="flex shrink-0 rounded-md border border-line p-px">
+    <fieldset className="flex min-w-0 flex-wrap rounded-md border border-line p-px">
       <legend className="sr-only">{label}</legend>
       {options.map((option) => (
         <label
@@ -116,7 +116,7 @@ export function FilterBar({ children, status }: FilterBarProps) {
   return (
     <search className="flex flex-wrap items-center gap-2">
       {children}
-      {status === undefined ? null : <output className="ml-auto text-xs whitespace-nowrap text-ink-3">{status}</output>}
+      {status === undefined ? null : <output className="ml-auto text-xs text-ink-3">{status}</output>}
     </search>
   );
 }

@@ -35,8 +35,7 @@ export function ToggleGroup({ label, options, chosen, onChange }: ToggleGroupPro
           onClick={() => toggle(value)}
         >
           {icon === undefined ? null : <Icon name={icon} size={12} />}
-          {word}
-          {count === undefined ? null : <span className="font-semibold">{formatCount(count)}</span>}
+          {word} {count === undefined ? null : <span className="font-semibold">{formatCount(count)}</span>}
         </button>
       ))}
     </fieldset>

@@ -228,7 +228,7 @@ const Line = memo(function Line({ id, index, line, search, open, active, onToggl
       role="row"
       aria-rowindex={index + 1}
       aria-expanded={open}
-      className={`grid cursor-pointer grid-cols-[6.5rem_4.2rem_8rem_minmax(0,1fr)] gap-x-3 border-b border-line/60 px-3.5 py-px leading-5 hover:bg-hover ${ground} ${
+      className={`grid cursor-pointer grid-cols-[6.5rem_4.2rem_8rem_minmax(0,1fr)] max-md:grid-cols-[6.5rem_4.2rem_minmax(0,1fr)] max-md:[&>:last-child]:col-span-full gap-x-3 border-b border-line/60 px-3.5 py-px leading-5 hover:bg-hover ${ground} ${
         active ? "outline-2 -outline-offset-2 outline-accent" : ""
       }`}
       onClick={() => {
