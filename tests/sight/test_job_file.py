@@ -192,7 +192,10 @@ def test_a_list_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_job_file(path)
 
 
-def test_a_script_is_named_relative_to_the_list(tmp_path: Path) -> None:
+def test_a_script_is_named_relative_to_the_list_and_a_module_may_lie_beside_it(tmp_path: Path) -> None:
     (tmp_path / "train.py").touch()
-    (tmp_path / "jobs.toml").write_text('[jobs.a]\nscript = "train.py"\n')
-    assert read_job_file(tmp_path / "jobs.toml")["a"].program == str(tmp_path / "train.py")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("raise SystemExit('this was imported')")
+    (tmp_path / "jobs.toml").write_text('[jobs.a]\nscript = "train.py"\n[jobs.b]\nmodule = "mine.train"\n')
+    found = read_job_file(tmp_path / "jobs.toml")
+    assert (found["a"].program, found["b"].program) == (str(tmp_path / "train.py"), "mine.train")

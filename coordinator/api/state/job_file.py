@@ -7,12 +7,13 @@ option or a path of its own. Each value is checked against its parameter's kind 
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
@@ -221,15 +222,13 @@ def parse_job_file(text: str, folder: Path) -> dict[str, JobType]:
     return {name: _job_type(name, _table(entry, f"jobs.{name}"), folder) for name, entry in jobs.items()}
 
 
-def found_program(job_type: JobType) -> str:
-    """Return why a type's program cannot be started now, or nothing."""
+def found_program(job_type: JobType, folder: Path) -> str:
+    """Return why a type's program cannot be started in `folder` now, or nothing; nothing is imported for that."""
     if not job_type.module:
         return "" if Path(job_type.program).is_file() else f"there is no script {job_type.program}"
-    try:
-        found = importlib.util.find_spec(job_type.program.partition(".")[0])
-    except (ImportError, ValueError):
-        found = None
-    return "" if found is not None else f"there is no module {job_type.program}"
+    name = job_type.program.partition(".")[0]
+    found = PathFinder.find_spec(name, [str(folder), *sys.path])
+    return "" if found is not None else f"there is no module {name} beside the list or installed"
 
 
 def _job_type(name: str, entry: dict[str, Any], folder: Path) -> JobType:
@@ -263,7 +262,7 @@ def _job_type(name: str, entry: dict[str, Any], folder: Path) -> JobType:
         environment=_environment(entry, where),
         parameters=parameters,
     )
-    problem = found_program(made)
+    problem = found_program(made, folder)
     if problem:
         raise InvalidArgumentError(f"{where}: {problem}")
     return made

@@ -105,7 +105,7 @@ class Jobs:
             )
         job_type = job_type_of(self._types, asked.type)
         program = job_type.prepare(asked)
-        problem = found_program(job_type)
+        problem = found_program(job_type, self._file.parent)
         if problem:
             raise EnvironmentMismatchError(f"{asked.type} cannot be started now: {problem}")
         running = sum(not job.ended for job in self._jobs.values()) + self._starting
