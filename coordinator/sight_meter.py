@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from strata_zmq.protocol.sight_rows import REQUEST_BOUNDS_S, HistogramSight
+from strata_zmq.protocol.sight_tables import Histogram
 
 from .core.records import DatasetAdded, EpochBegan, GenerationChanged, HistoryRestored, Record
-from .core.sight_tables import Histogram
 from .core.world import Received
 
 __all__ = ["Meter", "deals_shards"]

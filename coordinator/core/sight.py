@@ -5,14 +5,15 @@ Of a worker that said something a step keeps one entry in a dict; rows are made 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.sight import FLUSH_S, LEASE_S, QUIET_S, ROWS_MAX, Changes, SightDelta
-from strata_zmq.protocol.sight_rows import HistogramSight, JobSight, SettingSight, WorkerSight
+from strata_zmq.protocol.sight_rows import HistogramSight, JobSight, SettingSight, StacksSight, WorkerSight
+from strata_zmq.protocol.sight_tables import Table, fitting
 
 from . import records, sight_rows
 from .barriers import Barriers
@@ -22,7 +23,6 @@ from .rendezvous import Rendezvous
 from .sight_checkpoints import CheckpointPhases
 from .sight_events import Events
 from .sight_releases import Releases, barrier_id
-from .sight_tables import Table, fitting
 from .world import Session, World
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Sight:
         barriers: Barriers,
         hangs: Hangs,
         releases: Releases,
+        stacks: Callable[[], Iterable[StacksSight]],
         settings: Sequence[SettingSight],
     ) -> None:
         self._world = world
@@ -91,6 +92,7 @@ class Sight:
             Table("checkpoints", self._checkpoints.rows_once, lasting=self._checkpoints.rows),
             Table("barriers", self._open_barriers, always=True),
             Table("hangs", lambda: hangs.sights(_HANGS_MAX), always=True),
+            Table("stacks", stacks, always=True),
             Table("lost", partial(sight_rows.lost, world, rendezvous)),
             Table("histograms", self._histograms, always=True),
             Table("settings", lambda: self._settings),

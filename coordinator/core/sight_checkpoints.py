@@ -10,11 +10,11 @@ import msgspec
 
 from strata_zmq.protocol.messages import CheckpointSummary
 from strata_zmq.protocol.sight_rows import CHECKPOINT_BOUNDS_S, CheckpointSight
+from strata_zmq.protocol.sight_tables import Histogram
 
 from . import records
 from .entries import OpenCheckpoint
 from .records import Record
-from .sight_tables import Histogram
 from .world import World
 
 __all__ = ["CheckpointPhases"]

@@ -11,10 +11,10 @@ from typing import Any
 
 from strata_zmq.protocol.sight import EVENTS_MAX
 from strata_zmq.protocol.sight_rows import EventSight
+from strata_zmq.protocol.sight_tables import Log
 
 from . import records
 from .effects import Effects, Happening
-from .sight_tables import Log
 from .world import World, shown
 
 __all__ = ["Events"]

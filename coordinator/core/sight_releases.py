@@ -8,8 +8,8 @@ from strata_zmq.domain.barrier import SLOWEST_MAX, Barrier, BarrierKey
 from strata_zmq.protocol.messages import Lag
 from strata_zmq.protocol.sight import RELEASES_MAX
 from strata_zmq.protocol.sight_rows import BARRIER_BOUNDS_S, ReleaseSight
+from strata_zmq.protocol.sight_tables import Histogram, Log
 
-from .sight_tables import Histogram, Log
 from .world import World
 
 __all__ = ["Releases", "barrier_id"]

@@ -22,7 +22,7 @@ import numpy as np
 from strata_zmq import errors
 from strata_zmq.domain import barrier, lease, ledger, membership, sharding
 from strata_zmq.errors import InvalidArgumentError, StrataError
-from strata_zmq.protocol import fields, replies, requests, sight, sight_rows
+from strata_zmq.protocol import fields, replies, requests, sight, sight_rows, sight_tables
 
 from . import (
     answers,
@@ -45,7 +45,6 @@ from . import (
     sight_checkpoints,
     sight_events,
     sight_releases,
-    sight_tables,
     world,
 )
 from . import sight as sight_room

@@ -7,8 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from strata_zmq.protocol.messages import LostRow, Status, WorkerRow
-
-from .sight_tables import fitting
+from strata_zmq.protocol.sight_tables import fitting
 
 if TYPE_CHECKING:
     from .barriers import Barriers
