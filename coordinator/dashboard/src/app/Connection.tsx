@@ -78,12 +78,11 @@ export function StaleBanner() {
 export function SimulatedRibbon() {
   if (!useSimulated()) return null;
   return (
-    <div
-      className="flex h-6 shrink-0 items-center justify-center gap-2 bg-violet-soft text-xs font-medium text-violet"
-      role="note"
-    >
-      <Icon name="info" size={13} />
-      Simulated data: nothing on this page was measured
-    </div>
+    <aside aria-label="Simulated data" className="shrink-0 bg-violet-soft text-xs font-medium text-violet">
+      <div className="flex h-6 items-center justify-center gap-2" role="note">
+        <Icon name="info" size={13} />
+        Simulated data: nothing on this page was measured
+      </div>
+    </aside>
   );
 }

@@ -45,10 +45,10 @@ export function Header({ title, onHelp }: HeaderProps) {
       <div className="flex min-w-0 items-center gap-2">
         {job === null ? null : (
           <>
-            <span className="max-w-64 truncate text-sm text-ink-3" title={`Job ${job}`}>
+            <span className="hidden max-w-64 truncate text-sm text-ink-3 sm:inline" title={`Job ${job}`}>
               {job}
             </span>
-            <Icon name="chevron-right" size={12} className="text-ink-3" />
+            <Icon name="chevron-right" size={12} className="hidden text-ink-3 sm:block" />
           </>
         )}
         <h1 className="truncate text-base font-semibold text-ink">{title}</h1>

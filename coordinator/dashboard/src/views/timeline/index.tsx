@@ -4,7 +4,7 @@ import { navigate } from "wouter/use-browser-location";
 import { IconButton } from "~/components/Button";
 import { EmptyState, ErrorState, Loading } from "~/components/EmptyState";
 import { FilterBar, SearchField, Segments } from "~/components/filters/Filters";
-import { useQueryNumber, useQueryParam } from "~/components/filters/query";
+import { useQueryNumber, useQuerySearch } from "~/components/filters/query";
 import { Page, Panel } from "~/components/Panel";
 import { AXIS_HEIGHT_PX, LANE_HEIGHT_PX } from "~/components/swimlane/draw";
 import { timelineLanes } from "~/components/swimlane/kinds";
@@ -31,7 +31,7 @@ const AROUND_MS = 60_000;
 export default function TimelineView() {
   const present = useDashboard((state) => (state === null ? null : Math.floor(state.at / 1000) * 1000));
   const workers = useDashboard((state) => state?.workers.length ?? 0);
-  const [search, setSearch] = useQueryParam("q");
+  const [search, setSearch, wanted] = useQuerySearch();
   const [page, setPage] = useQueryNumber("page");
   const [{ lengthMs, paused }, stand] = useStand();
 
@@ -41,7 +41,7 @@ export default function TimelineView() {
   // What ends in the past does not change any more.
   const moving = end === null || present === null || end > present;
   const timeline = useTimeline(
-    { seconds, offset, limit: rows, search, ...(end === null ? {} : { end }) },
+    { seconds, offset, limit: rows, search: wanted, ...(end === null ? {} : { end }) },
     moving ? { everyMs: everyMs(seconds) } : {},
   );
   const { data } = timeline;

@@ -4,7 +4,7 @@ import { EmptyState, Loading } from "~/components/EmptyState";
 import { ExportButton } from "~/components/ExportButton";
 import { tableCsv } from "~/components/export";
 import { FilterBar, SearchField, shownOf } from "~/components/filters/Filters";
-import { useOpenRow, useQueryParam } from "~/components/filters/query";
+import { useOpenRow, useQueryParam, useQuerySearch } from "~/components/filters/query";
 import { ToggleGroup } from "~/components/filters/ToggleGroup";
 import { Page, Panel } from "~/components/Panel";
 import { DataTable } from "~/components/table/DataTable";
@@ -25,14 +25,14 @@ const writeSort = (sort: Sort | null) => (sort === null ? "" : `${sort.descendin
 
 export default function WorkersView() {
   const workers = useSlice("workers");
-  const [search, setSearch] = useQueryParam("q");
+  const [search, setSearch, wanted] = useQuerySearch();
   const [stateText, setStateText] = useQueryParam("state");
   const [sortText, setSortText] = useQueryParam("sort");
   const [id, open] = useOpenRow("/workers");
   const states = useMemo(() => readStates(stateText), [stateText]);
   const sort = useMemo(() => readSort(sortText), [sortText]);
   const rows = useMemo(() => (workers ?? []).filter((worker) => passes(worker, states)), [workers, states]);
-  const shown = useMemo(() => searchRows(rows, WORKER_COLUMNS, search), [rows, search]);
+  const shown = useMemo(() => searchRows(rows, WORKER_COLUMNS, wanted), [rows, wanted]);
   const options = useMemo(() => stateOptions(workers ?? [], states), [workers, states]);
   if (workers === undefined) return <Loading label="Loading workers" rows={8} />;
   return (
