@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -31,7 +32,8 @@ def add_commands(app: typer.Typer) -> None:
 
 def api(args: _Arguments = None) -> None:
     """Serve a job's state: the dashboard, REST, a live feed, metrics."""
-    become("strata_zmq.coordinator.api.state", *(args or ()))
+    simulated = os.environ.get("DEMO_MODE", "").lower() in ("1", "true", "yes", "on")
+    become("strata_zmq.coordinator.api." + ("demo" if simulated else "state"), *(args or ()))
 
 
 def demo(args: _Arguments = None) -> None:

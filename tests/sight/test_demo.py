@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -232,9 +233,11 @@ def test_time_goes_on_and_it_ends_well(served: Served) -> None:
     assert served.wait() == 0
 
 
-def test_the_command_names_its_limits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("command", "env"), [("demo", {}), ("api", {"DEMO_MODE": "true"})])
+def test_the_command_names_its_limits(command: str, env: dict[str, str], tmp_path: Path) -> None:
     told = subprocess.run(
-        [sys.executable, "-m", "strata_zmq", "demo", "--port", "0", "--workers", "5000"],
+        [sys.executable, "-m", "strata_zmq", command, "--port", "0", "--workers", "5000"],
+        env={**os.environ, **env},
         capture_output=True,
         text=True,
         timeout=60,

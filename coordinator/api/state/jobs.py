@@ -79,6 +79,7 @@ class Jobs:
         self._clock = clock
         self._types: dict[str, JobType] = read_job_file(self._file) if self._file is not None else {}
         self._stamp = self._stamp_of_list()
+        self._listed_at = 0.0
         self._jobs: dict[str, JobProcess] = {}
         """Oldest first."""
         self._books: OrderedDict[str, _Book] = OrderedDict()
@@ -191,17 +192,23 @@ class Jobs:
     # ---- looking -----------------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        listed = 0.0
         while True:
-            for job in [one for one in self._jobs.values() if not one.ended]:
-                self._look_at(job)
-            for book in list(self._books.values()):
-                book.look()
-            self._forget()
-            if time.monotonic() - listed >= _LIST_S:
-                listed = time.monotonic()
-                self._read_list()
+            try:
+                self._turn()
+            except Exception:  # noqa: BLE001 - one job's trouble must not end the looking after all others
+                _log.exception("a look at the jobs failed; it goes on with the next")
             await asyncio.sleep(_LOOK_S)
+
+    def _turn(self) -> None:
+        for job in [one for one in self._jobs.values() if not one.ended]:
+            self._look_at(job)
+        for book in list(self._books.values()):
+            book.look()
+        self._forget()
+        now = time.monotonic()
+        if now - self._listed_at >= _LIST_S:
+            self._listed_at = now
+            self._read_list()
 
     def _look_at(self, job: JobProcess) -> None:
         if not job.look(self._clock()):
