@@ -20,6 +20,7 @@ from .client import CoordinatorClient
 from .identity import WorkerIdentity, boot_id
 from .operations import Operation, SessionState
 from .resources import ResourceMeter
+from .stacks import fit_stacks
 from .view import Cluster
 from .votes import Votes
 
@@ -61,6 +62,7 @@ class WorkerSession(SessionState):
         self._on_command = on_command
         self.votes = Votes()
         """The commands that the coordinator has passed on, and the ranks' agreement on them."""
+        self.votes.on_stacks = self._report_stacks
         self._meter = ResourceMeter()
         usual = coordinator_url is None or coordinator_url == os.environ.get("COORDINATOR_URL")
         self.client = CoordinatorClient(
@@ -95,6 +97,9 @@ class WorkerSession(SessionState):
         self.votes.take(command, self.client.commands_seen)
         if self._on_command is not None:
             self._on_command(command)
+
+    def _report_stacks(self, text: str, command_id: int) -> None:
+        self.client.submit(wire.ReportStacks(text=fit_stacks(text), command_id=command_id))
 
     def connect(self, timeout_s: float = 10.0) -> None:
         """Wait until the coordinator has taken this worker in."""

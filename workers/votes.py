@@ -6,15 +6,17 @@ effect on every rank behind the same one. What to do then is the loop's and the 
 
 from __future__ import annotations
 
-import faulthandler
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from strata_zmq.protocol.fields import CHECKPOINT_VOTE, STOP_VOTE
 
 from .operations import Values
+from .stacks import read_stacks
 
 __all__ = ["Decision", "Votes"]
 
@@ -44,6 +46,8 @@ class Votes:
         """Whether the ranks have agreed to stop."""
         self.draining = False
         """Whether this rank alone is to leave behind its next commit point."""
+        self.on_stacks: Callable[[str, int], None] | None = None
+        """Takes the stacks that were asked for, and the number of the command."""
         self.due: Callable[[], bool] = bool
         """Asks whether this rank wants a save behind the next commit point, without having been commanded."""
 
@@ -51,7 +55,7 @@ class Votes:
         """Take the command with this number; `dump_stacks` is carried out at once, on whichever thread this is."""
         log.info("commanded: %s", command)
         if command == "dump_stacks":
-            faulthandler.dump_traceback(_STDERR, all_threads=True)
+            self._tell_stacks(number)
         elif command == "drain":
             self.draining = True
         elif command in _VOTED:
@@ -59,6 +63,13 @@ class Votes:
                 self._wanted[command] = number
         else:
             log.warning("the command %r is not known to this release and is ignored", command)
+
+    def _tell_stacks(self, number: int) -> None:
+        text = read_stacks()
+        with suppress(OSError):
+            os.write(_STDERR, text.encode(errors="replace"))
+        if self.on_stacks is not None:
+            self.on_stacks(text, number)
 
     def come_late(self) -> None:
         """Hear that the ranks of this worker's run have agreed to stop while it was away."""

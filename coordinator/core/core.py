@@ -25,6 +25,7 @@ from .resume import resume
 from .sessions import Sessions
 from .sight import Sight
 from .sight_releases import Releases
+from .stacks import HangReports
 from .status import report
 from .view import digest, view
 from .world import CoreConfig, Effects, Received, Session, World
@@ -49,6 +50,7 @@ class Core:
         self._datasets = Datasets(self._world, self._rendezvous, self._barriers.void_commits)
         self._checkpoints = Checkpoints(self._world, self._rendezvous)
         self._restores = Restores(self._world, self._rendezvous, self._on_restore)
+        reports = HangReports(self._world, self._rendezvous)
         self._hangs = Hangs(
             self._world,
             self._rendezvous,
@@ -56,6 +58,7 @@ class Core:
             barriers=self._barriers,
             datasets=self._datasets,
             checkpoints=self._checkpoints,
+            reports=reports,
         )
         self._deadlocks = Deadlocks(self._world, self._rendezvous, barriers=self._barriers, datasets=self._datasets)
         self._sight = Sight(
@@ -64,6 +67,7 @@ class Core:
             barriers=self._barriers,
             hangs=self._hangs,
             releases=releases,
+            stacks=reports.rows,
             settings=config.settings,
         )
         self.measured = self._sight.measured
@@ -105,6 +109,7 @@ class Core:
             wire.LatestCheckpoint: self._answers.ask,
             wire.ResumeFrom: self._answers.ask,
             wire.SendCommand: self._commands.send,
+            wire.ReportStacks: reports.take,
             wire.GetStatus: self._answers.ask,
             wire.GetView: self._answers.ask,
             wire.GetSight: self._get_sight,

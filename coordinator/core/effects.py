@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .records import Record
 
-__all__ = ["Effects", "Fanout", "Happening"]
+__all__ = ["Effects", "Fanout", "HangReport", "Happening", "Stacks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,32 @@ class Happening:
     worker_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """What one worker's threads were doing; where it has not said so, `silence` tells what is known."""
+
+    worker_id: str
+    text: str
+    silence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HangReport:
+    """A hang as it is written down for people: `told` in a sentence, who is waited for, where, and by whom.
+
+    `found_at` is Unix time; `waiters` are some of `waiter_count`. The first of `stacks` is of the one that hangs.
+    """
+
+    told: str
+    worker_id: str
+    where: str
+    found_at: float
+    still_s: float
+    waiter_count: int
+    waiters: list[str]
+    stacks: list[Stacks] = field(default_factory=list)
+
+
 @dataclass(slots=True)
 class Effects:
     """The core's output. The order is contract: persist the records, then send, then broadcast, then show."""
@@ -47,6 +73,8 @@ class Effects:
     notes: list[str] = field(default_factory=list)
     """For the log."""
     happenings: list[Happening] = field(default_factory=list)
+    hangs: list[HangReport] = field(default_factory=list)
+    """To be written down."""
     shown: SightDelta | None = None
     """For those who look on."""
 

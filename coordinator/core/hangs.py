@@ -17,7 +17,9 @@ from .barriers import Barriers
 from .checkpoints import Checkpoints
 from .commands import Commands
 from .datasets import Datasets
+from .effects import HangReport
 from .rendezvous import Rendezvous
+from .stacks import HangReports
 from .world import Worker, World
 
 __all__ = ["Hangs"]
@@ -25,6 +27,8 @@ __all__ = ["Hangs"]
 _CHECKS = 20
 """How many times within `hang_s` it is looked for."""
 _NAMES_MAX = 20
+_WAITERS_ASKED_MAX = 16
+"""Who waits for one that hangs, and is asked for its stacks as well: they tell what all are at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Hangs:
         barriers: Barriers,
         datasets: Datasets,
         checkpoints: Checkpoints,
+        reports: HangReports,
     ) -> None:
         self._world = world
         self._rendezvous = rendezvous
@@ -65,11 +70,13 @@ class Hangs:
         self._barriers = barriers
         self._datasets = datasets
         self._checkpoints = checkpoints
+        self._reports = reports
         self._verdicts: dict[str, _Verdict] = {}
         self._checked_at = float("-inf")
 
     def tick(self) -> None:
         """Look for workers that hang; ask each once for its stacks, and evict it if that is wanted."""
+        self._reports.tick()
         world, hang_s = self._world, self._world.config.hang_s
         if not hang_s or world.now - self._checked_at < hang_s / _CHECKS:
             return
@@ -89,6 +96,7 @@ class Hangs:
         """The coordinator itself did not run for so long: who was asked for its stacks has that much longer to move."""
         for verdict in self._verdicts.values():
             verdict.found_at += gap_s
+        self._reports.forgive(gap_s)
 
     def rows(self) -> list[HangRow]:
         """Return the verdicts as STATUS shows them."""
@@ -168,10 +176,26 @@ class Hangs:
         told = f"{who} hangs: {wait.waiters} wait for it at {wait.where}"
         world.counters["hangs"] += 1
         world.note(told, "hang", worker_id=worker.worker_id)
+        waiters = [world.workers[name] for name in wait.names if name in world.workers]
+        asked = [one for one in (worker, *waiters[:_WAITERS_ASKED_MAX]) if self._ask(one, told)]
+        report = HangReport(
+            told=told,
+            worker_id=worker.worker_id,
+            where=wait.where,
+            found_at=world.wall_time,
+            still_s=world.now - worker.moved_at,
+            waiter_count=wait.waiters,
+            waiters=wait.names,
+        )
+        self._reports.open(report, asked)
+
+    def _ask(self, worker: Worker, why: str) -> bool:
         try:
-            self._commands.issue([worker], "dump_stacks", told)
+            self._commands.issue([worker], "dump_stacks", why)
         except ResourceExhaustedError as error:
-            world.note(str(error))
+            self._world.note(str(error))
+            return False
+        return True
 
     def _evict(self) -> None:
         """Take who hangs for lost, two heartbeats after it was asked for its stacks."""

@@ -45,6 +45,7 @@ from . import (
     sight_checkpoints,
     sight_events,
     sight_releases,
+    stacks,
     world,
 )
 from . import sight as sight_room
@@ -70,6 +71,7 @@ _ROOMS: frozenset[type] = frozenset(
         drains.Drains,
         restores.Restores,
         hangs.Hangs,
+        stacks.HangReports,
         deadlocks.Deadlocks,
         answers.Answers,
         sight_room.Sight,
@@ -90,6 +92,8 @@ _RECORDS: tuple[type, ...] = (
     world.Writer,
     world.Parked,
     effects.Happening,
+    effects.Stacks,
+    effects.HangReport,
     barrier.Barrier,
     lease.Freeze,
     membership.QuorumPending,
@@ -388,7 +392,7 @@ def _kinds() -> Iterator[tuple[type, _Kind]]:
     for kind in _RECORDS:
         yield kind, _record(kind)
     # What a room keeps for itself.
-    for kind in _classes(barriers, checkpoints, hangs, deadlocks, sight_checkpoints):
+    for kind in _classes(barriers, checkpoints, hangs, stacks, deadlocks, sight_checkpoints):
         if dataclasses.is_dataclass(kind):
             yield kind, _record(kind)
     for kind in _classes(barrier, ledger, membership, sight_releases):

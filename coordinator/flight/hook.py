@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from strata_zmq.coordinator.core.core import Core
 from strata_zmq.coordinator.core.world import CoreConfig, Effects
 
+from .hang_files import write_hang
 from .recorder import Recorder
 
 if TYPE_CHECKING:
@@ -18,13 +19,14 @@ __all__ = ["Flight"]
 
 
 class Flight:
-    """Hands on what the router reads to the recorder, if the operator has named a folder for it."""
+    """Hands on what the router reads to the recorder, and hangs to their files, if there is a folder for them."""
 
     def __init__(self, config: CoordinatorConfig, core: Core, core_config: CoreConfig, router: Router) -> None:
         self._router = router
+        self._folder = Path(config.flight) if config.flight else None
         self._recorder: Recorder | None = None
-        if config.flight and config.flight_minutes:
-            self._recorder = Recorder(Path(config.flight), core, core_config, minutes=config.flight_minutes)
+        if self._folder is not None and config.flight_minutes:
+            self._recorder = Recorder(self._folder, core, core_config, minutes=config.flight_minutes)
             router.frames = []
 
     def begin(self, now: float) -> None:
@@ -39,6 +41,9 @@ class Flight:
 
     def decided(self, effects: Effects, now: float) -> None:
         """Take what came of it."""
+        if effects.hangs and self._folder is not None:
+            for report in effects.hangs:
+                write_hang(self._folder, report)
         recorder = self._recorder
         if recorder is None or self._router.frames is None:
             return

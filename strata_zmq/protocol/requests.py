@@ -29,6 +29,7 @@ from strata_zmq.protocol.fields import (
 from strata_zmq.protocol.sight import GetSight
 
 __all__ = [
+    "STACKS_BYTES_MAX",
     "AdvanceEpoch",
     "Arrive",
     "AwaitGeneration",
@@ -49,12 +50,16 @@ __all__ = [
     "RegisterWorker",
     "RegisterWriter",
     "ReportLost",
+    "ReportStacks",
     "Request",
     "Restore",
     "ResumeFrom",
     "SeenRange",
     "SendCommand",
 ]
+
+
+STACKS_BYTES_MAX = 16 * 1024
 
 
 class Hello(Header, frozen=True, kw_only=True, tag="hello"):
@@ -282,6 +287,16 @@ class SendCommand(Header, frozen=True, kw_only=True, tag="send_command"):
     reason: Text = ""
 
 
+class ReportStacks(Header, frozen=True, kw_only=True, tag="report_stacks"):
+    """Tells what the caller's threads are doing, in answer to `dump_stacks`. Answered by DONE.
+
+    `command_id` is the number of that command, 0 if it was none. The text is of at most STACKS_BYTES_MAX bytes.
+    """
+
+    text: Annotated[str, Meta(max_length=STACKS_BYTES_MAX)]
+    command_id: Count = 0
+
+
 class GetStatus(Header, frozen=True, kw_only=True, tag="get_status"):
     """Asks for a snapshot of everything that a person would want to see."""
 
@@ -314,4 +329,5 @@ Request = (
     | GetStatus
     | GetView
     | GetSight
+    | ReportStacks
 )

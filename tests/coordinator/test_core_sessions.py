@@ -34,6 +34,7 @@ REQUESTS = [
     wire.GetStatus(),
     wire.GetView(),
     wire.GetSight(),
+    wire.ReportStacks(text="File x"),
 ]
 ANSWERED = {
     wire.Heartbeat: wire.HeartbeatAck,

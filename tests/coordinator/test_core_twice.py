@@ -69,6 +69,7 @@ def requests(name: str) -> dict[str, tuple[str, Any]]:
         "get_status": ("client", wire.GetStatus()),
         "get_view": ("client", wire.GetView()),
         "get_sight": ("client", wire.GetSight()),
+        "report_stacks": ("w0", wire.ReportStacks(text="File x")),
     }
 
 
