@@ -45,6 +45,9 @@ const FONT_PX = 11;
 const AXIS_PX = 64;
 const RIGHT_PX = 28;
 
+const isMeasured = (lines: readonly TimeSeriesLine[]) =>
+  lines.some((line) => line.values.some((value) => value !== null));
+
 const tokenOf = (line: TimeSeriesLine, index: number) => line.token ?? `series-${(index % 6) + 1}`;
 
 export function TimeSeries(props: TimeSeriesProps) {
@@ -53,7 +56,7 @@ export function TimeSeries(props: TimeSeriesProps) {
   const shown = frozen ?? props;
   const [at, setAt] = useState<number | null>(null);
   const index = at !== null && at < shown.x.length ? at : shown.x.length - 1;
-  const hasData = shown.lines.some((line) => line.values.some((value) => value !== null));
+  const hasData = isMeasured(shown.lines);
 
   const table = () => ({
     columns: ["Time", ...shown.lines.map((line) => line.label)],
@@ -94,8 +97,8 @@ export function TimeSeries(props: TimeSeriesProps) {
       <div className="relative px-1.5 pb-1.5" style={{ height: height + 10 }}>
         <Plot {...props} x={shown.x} lines={shown.lines} height={height} onCursor={setAt} />
         {hasData ? null : (
-          <p className="absolute inset-0 flex items-center justify-center px-6 text-center text-sm text-ink-2">
-            {empty}
+          <p className="pointer-events-none absolute inset-0 flex items-center justify-center px-6 text-center text-sm text-ink-2">
+            <span className="rounded-md bg-surface px-2 py-1">{empty}</span>
           </p>
         )}
       </div>
@@ -134,6 +137,7 @@ function Plot({ title, x, lines, format, height, sync, marks = [], flagHref, onR
       onCursor: (index) => live.current.onCursor(index),
       onRange: (from, to) => live.current.onRange?.(from, to),
       marks: () => live.current.marks,
+      measured: () => isMeasured(live.current.lines),
       top: flags ? FLAG_PX + 4 : 8,
       dark: theme === "dark",
     });
@@ -177,6 +181,8 @@ interface PlotSettings {
   onCursor: (index: number | null) => void;
   onRange: (from: number, to: number) => void;
   marks: () => readonly TimeSeriesMark[];
+  /** False while there is nothing to draw: an axis without a line has no figures. */
+  measured: () => boolean;
   /** Room above the lines. */
   top: number;
   dark: boolean;
@@ -213,7 +219,12 @@ function plotOptions(settings: PlotSettings): uPlot.Options {
         space: 70,
         values: (_plot, at) => at.map((second) => formatClock(second * 1000).slice(0, 8)),
       },
-      { ...axis, size: AXIS_PX, space: 34, values: (_plot, values) => values.map((value) => format(value)) },
+      {
+        ...axis,
+        size: AXIS_PX,
+        space: 34,
+        values: (_plot, values) => values.map((value) => (settings.measured() ? format(value) : "")),
+      },
     ],
     series: [
       {},
