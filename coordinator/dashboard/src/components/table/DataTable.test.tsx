@@ -92,4 +92,17 @@ describe("the table", () => {
     rerender(table([], "zebra"));
     expect(screen.getByText("None joined.")).toBeTruthy();
   });
+
+  it("draws a row anew only when it has changed", () => {
+    const cell = vi.fn((row: Row) => row.id);
+    const columns: readonly Column<Row>[] = [{ id: "id", header: "Worker", cell }];
+    const table = (rows: readonly Row[]) => (
+      <DataTable label="Workers" rows={rows} columns={columns} rowKey={(row) => row.id} onOpen={() => {}} />
+    );
+    const { rerender } = render(table(ROWS));
+    cell.mockClear();
+    const changed = { id: "w-9", rank: 4 };
+    rerender(table(ROWS.map((row) => (row.id === "w-9" ? changed : row))));
+    expect(cell.mock.calls).toEqual([[changed]]);
+  });
 });
