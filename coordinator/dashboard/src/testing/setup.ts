@@ -1,5 +1,5 @@
 // What jsdom lacks and the components need: sizes, a match of media queries, and a clean page after each test.
-import { cleanup } from "@testing-library/react";
+import { cleanup, configure } from "@testing-library/react";
 import { afterEach, vi } from "vitest";
 
 /** Every element is this large, so that virtual lists show rows. */
@@ -52,6 +52,9 @@ vi.stubGlobal("Path2D", function Path2D() {
 });
 HTMLElement.prototype.scrollTo = () => {};
 HTMLElement.prototype.scrollIntoView = () => {};
+
+/** A busy machine is no failure: what is waited for comes, or the test ends by its own limit. */
+configure({ asyncUtilTimeout: 4_000 });
 
 afterEach(() => {
   cleanup();

@@ -128,6 +128,8 @@ export function LogList(props: LogListProps) {
     event.preventDefault();
   };
 
+  // A tree without a row would be none.
+  if (lines.length === 0) return props.empty;
   return (
     <div className="relative flex min-h-0 flex-1 flex-col">
       <div
@@ -144,40 +146,34 @@ export function LogList(props: LogListProps) {
         }}
         onKeyDown={onKey}
       >
-        {lines.length === 0 ? (
-          <div className="font-sans">{props.empty}</div>
-        ) : (
-          <div className="relative" style={{ height: virtual.getTotalSize() }}>
-            {items.map((item) => {
-              const line = lines[item.index];
-              if (line === undefined) return null;
-              return (
-                <div
-                  key={line.number}
-                  ref={virtual.measureElement}
-                  data-index={item.index}
-                  className="absolute inset-x-0"
-                  style={{ transform: `translateY(${item.start}px)` }}
-                >
-                  {holes.has(line.number) ? <Hole /> : null}
-                  <Line
-                    id={`${id}-${item.index}`}
-                    index={item.index}
-                    line={line}
-                    search={search}
-                    open={opened.has(line.number)}
-                    active={item.index === found}
-                    onToggle={toggle}
-                  />
-                </div>
-              );
-            })}
-          </div>
-        )}
+        <div className="relative" style={{ height: virtual.getTotalSize() }}>
+          {items.map((item) => {
+            const line = lines[item.index];
+            if (line === undefined) return null;
+            return (
+              <div
+                key={line.number}
+                ref={virtual.measureElement}
+                data-index={item.index}
+                className="absolute inset-x-0"
+                style={{ transform: `translateY(${item.start}px)` }}
+              >
+                {holes.has(line.number) ? <Hole /> : null}
+                <Line
+                  id={`${id}-${item.index}`}
+                  index={item.index}
+                  line={line}
+                  search={search}
+                  open={opened.has(line.number)}
+                  active={item.index === found}
+                  onToggle={toggle}
+                />
+              </div>
+            );
+          })}
+        </div>
       </div>
-      {follow || lines.length === 0 ? null : (
-        <NewLines key={String(follow)} last={last ?? 0} lines={lines} onFollow={() => onFollow(true)} />
-      )}
+      {follow ? null : <NewLines key={String(follow)} last={last ?? 0} lines={lines} onFollow={() => onFollow(true)} />}
     </div>
   );
 }

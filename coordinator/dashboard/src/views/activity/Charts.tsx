@@ -37,11 +37,11 @@ export function Charts({ events, at, range }: ChartsProps) {
   return (
     <div className="grid shrink-0 gap-3 xl:grid-cols-3">
       <Panel
-        title="Events over time"
-        hint={`${formatPlural(
+        title="When"
+        hint={formatPlural(
           bars.reduce((sum, bar) => sum + total(bar), 0),
           "event",
-        )} in ${spanLabel(span)}`}
+        )}
         actions={
           <Segments
             label="Time shown"
@@ -136,7 +136,7 @@ function Lines({ seconds, events, at }: { seconds: number; events: readonly Even
   const goodput = useSeries(GOODPUT, seconds);
   const marks = useMemo(() => marksOf(events, at), [events, at]);
   const shared = {
-    height: 112,
+    height: 132,
     sync: "activity",
     marks,
     flagHref: hrefOf,

@@ -99,7 +99,11 @@ export const BARRIER_COLUMNS: readonly Column<Barrier>[] = [
   millis("wait_ms", "Wait", "From its first arrival to its end"),
   millis("skew_p50_ms", "Skew p50", "How much after the first half of the workers had come"),
   millis("skew_p90_ms", "Skew p90", "How much after the first nine of ten workers had come"),
-  millis("skew_max_ms", "Skew max", "How much after the first the last worker came"),
+  millis(
+    "skew_max_ms",
+    "Skew max",
+    "How much after the first the last worker came; arrivals that the coordinator took in one step are told as one",
+  ),
   {
     id: "last",
     header: "Last to come",

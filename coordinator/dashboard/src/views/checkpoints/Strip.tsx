@@ -35,7 +35,7 @@ export function Strip({ checkpoints, openId, onOpen }: StripProps) {
   return (
     <Panel
       title="Timeline"
-      hint={`the last ${shown.length}, oldest first`}
+      hint={oldest === undefined ? "" : `the last ${shown.length}, from ${formatAge(oldest.created_at, now)} to now`}
       actions={
         <Segments
           label="Height"
@@ -58,10 +58,8 @@ export function Strip({ checkpoints, openId, onOpen }: StripProps) {
           />
         ))}
       </div>
-      <div className="mt-1.5 flex flex-wrap items-center justify-between gap-x-6 gap-y-1 text-2xs text-ink-3">
-        <span>{oldest === undefined ? "" : formatAge(oldest.created_at, now)}</span>
+      <div className="mt-1.5 flex flex-wrap items-center justify-end gap-x-6 gap-y-1 text-2xs text-ink-3">
         {measure === "duration" ? <Legend /> : <span>the highest is {show(top === 0 ? null : top, measure)}</span>}
-        <span>now</span>
       </div>
     </Panel>
   );

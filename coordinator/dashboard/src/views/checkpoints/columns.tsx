@@ -3,7 +3,7 @@ import type { Checkpoint } from "~/api/types";
 import { Badge } from "~/components/StateBadge";
 import type { Column } from "~/components/table/order";
 import { Age } from "~/components/time/Age";
-import { formatBytes, formatCount, formatDuration, formatPercent } from "~/format/format";
+import { formatBytes, formatCount, formatDuration, formatPercent, formatSi } from "~/format/format";
 import { Value } from "~/format/Value";
 import { newShare, STATUS, verifiedLook } from "./checkpoints";
 
@@ -79,7 +79,9 @@ export const CHECKPOINT_COLUMNS: readonly Column<Checkpoint>[] = [
     align: "end",
     sort: (row) => row.megabytes_per_s,
     text: nothing,
-    cell: (row) => <Value of={row.megabytes_per_s} format={(rate) => formatCount(rate)} />,
+    cell: (row) => (
+      <Value of={row.megabytes_per_s} format={(rate) => (rate < 100 ? formatSi(rate) : formatCount(rate))} />
+    ),
   },
   {
     id: "total",

@@ -13,7 +13,11 @@ export function DatasetFacts({ dataset }: { dataset: Dataset }) {
           <span className="font-mono text-xs">{dataset.id}</span>
         </Fact>
         <Fact name="Path">
-          <span className="font-mono text-xs">{dataset.path}</span>
+          {dataset.path === "" ? (
+            <span className="text-ink-3">none was told</span>
+          ) : (
+            <span className="font-mono text-xs">{dataset.path}</span>
+          )}
         </Fact>
         <Fact name="Samples">
           {formatCount(dataset.total_samples)} in {formatCount(dataset.shard_count)} shards of{" "}

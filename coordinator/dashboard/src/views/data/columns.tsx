@@ -79,7 +79,7 @@ export const DATASET_COLUMNS: readonly Column<Dataset>[] = [
     header: "Format",
     width: "5.5rem",
     sort: (row) => row.format,
-    cell: (row) => row.format,
+    cell: (row) => (row.format === "" ? <span className="text-ink-3">not told</span> : row.format),
   },
   {
     id: "shuffle",

@@ -62,7 +62,13 @@ export default function JobsView() {
           onOpen={(row) => open(row.id)}
           openKey={id}
           height={listHeight(shown.length, 8)}
-          empty={<p className="px-4 py-10 text-center text-ink-2">No job is in this state. Choose “All”.</p>}
+          empty={
+            <p className="px-4 py-10 text-center text-ink-2">
+              {jobs.length === 0
+                ? "No job is known: the coordinator's own shows here when it is first heard."
+                : "No job is in this state. Choose “All”."}
+            </p>
+          }
         />
       </Panel>
       {firstType === null ? <NoTemplates /> : null}
