@@ -44,6 +44,8 @@ const FONT_PX = 11;
 /** The places left and right of the lines. */
 const AXIS_PX = 64;
 const RIGHT_PX = 28;
+/** Round times for the axis, in seconds. */
+const TICKS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
 const isMeasured = (lines: readonly TimeSeriesLine[]) =>
   lines.some((line) => line.values.some((value) => value !== null));
@@ -216,7 +218,8 @@ function plotOptions(settings: PlotSettings): uPlot.Options {
       {
         ...axis,
         size: 26,
-        space: 70,
+        space: 64,
+        incrs: TICKS_S,
         values: (_plot, at) => at.map((second) => formatClock(second * 1000).slice(0, 8)),
       },
       {

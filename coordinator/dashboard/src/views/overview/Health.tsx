@@ -2,7 +2,7 @@
 import { useMemo } from "react";
 import { type HealthItem, HealthStrip } from "~/components/HealthStrip";
 import { Age } from "~/components/time/Age";
-import { useSlice } from "~/data/context";
+import { useConnection, useSlice } from "~/data/context";
 import { formatCount, formatDuration } from "~/format/format";
 import { Value } from "~/format/Value";
 import { alertsVerdict, checkpointVerdict, goodputVerdict, lastDurable, workersVerdict } from "./health";
@@ -13,6 +13,7 @@ export function Health() {
   const goodput = useSlice("goodput");
   const checkpoints = useSlice("checkpoints");
   const alerts = useSlice("alerts");
+  const live = useConnection().source === "live";
   const items = useMemo((): HealthItem[] => {
     if (!coordinator || !workers || !goodput || !checkpoints || !alerts) return [];
     const crew = workersVerdict(workers, coordinator, alerts);
@@ -76,5 +77,10 @@ export function Health() {
       },
     ];
   }, [coordinator, workers, goodput, checkpoints, alerts]);
-  return <HealthStrip items={items} />;
+  return <HealthStrip items={live ? items : items.map(asOfThen)} />;
+}
+
+/** What was well when it was told last is not known to be well now. */
+function asOfThen(item: HealthItem): HealthItem {
+  return item.tone === "ok" || item.tone === "info" ? { ...item, tone: "neutral" } : item;
 }

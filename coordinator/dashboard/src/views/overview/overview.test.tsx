@@ -86,6 +86,13 @@ describe("the overview", () => {
     expect(document.querySelector("img")).toBeNull();
   });
 
+  it("calls nothing well that was told before the coordinator fell silent", async () => {
+    show({ coordinator: { ...coordinator, source: "stale", connected: false } });
+    const strip = await screen.findByRole("list", { name: "Health" });
+    expect(within(strip).getByText("1 of 1 active")).toBeTruthy();
+    expect(strip.querySelector(".text-ok")).toBeNull();
+  });
+
   it("says where it asks while no coordinator was heard, and how to start one", async () => {
     show({ coordinator: { ...coordinator, source: "waiting", connected: false } });
     expect(await screen.findByText("No coordinator has been heard yet")).toBeTruthy();
