@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -304,9 +305,10 @@ def _named_tuple(kind: type) -> _Kind:
 
 def _record(kind: Any) -> _Kind:
     names = [field.name for field in dataclasses.fields(kind)]
+    held = attrgetter(*names) if len(names) > 1 else lambda one: [getattr(one, name) for name in names]
 
     def write(writer: _Writer, one: Any) -> list[Any]:
-        return writer.each([getattr(one, name) for name in names])
+        return writer.each(held(one))
 
     def build(reader: _Reader, number: int, payload: list[Any]) -> Any:
         made = object.__new__(kind)
