@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from contextlib import suppress
+from functools import cache
 from typing import Any, get_args
 
 import msgpack
@@ -74,6 +75,7 @@ def collections_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
     pytest.fail(f"no values for {kind}")
 
 
+@cache  # a snapshot has some thirty kinds of rows
 def messages_of(kind: type) -> st.SearchStrategy[Any]:
     fields = {field.name: values_of(field.type) for field in inspect.type_info(kind).fields}
     return st.fixed_dictionaries(fields).map(lambda given: kind(**given))
