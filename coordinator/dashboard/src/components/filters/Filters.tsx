@@ -75,7 +75,7 @@ export function Segments<T extends string>({ label, options, value, onChange }: 
             checked={option.value === value}
             onChange={() => onChange(option.value)}
           />
-          {option.label}
+          {option.label}{" "}
           {option.count === undefined ? null : <span className="text-ink-3">{formatCount(option.count)}</span>}
         </label>
       ))}
