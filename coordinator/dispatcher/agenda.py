@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from strata_zmq.functions.dispatch.events import Attempt, Event
-from strata_zmq.protocol.functions import Cancel, Fetch, GetCounts, ListTasks, Watch
+from strata_zmq.protocol.functions import Cancel, Fetch, GetCounts, GetFunctionsSight, ListTasks, Watch
 
 __all__ = ["Agenda", "Query"]
 
-Query = Fetch | Watch | ListTasks | GetCounts | Cancel
+Query = Fetch | Watch | ListTasks | GetCounts | GetFunctionsSight | Cancel
 
 
 @dataclass(slots=True)

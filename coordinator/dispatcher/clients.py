@@ -17,6 +17,7 @@ from strata_zmq.functions.dispatch.effects import CancelVerdicts, Verdicts
 from strata_zmq.functions.dispatch.events import Attached, CancelAsked, Detached, ResultsSeen, Submitted, Watched
 from strata_zmq.functions.wire import Buffer, body_of
 from strata_zmq.protocol import functions as wire
+from strata_zmq.protocol.sight import GetFunctionsSight, ShownFunctions
 
 from .agenda import Agenda
 from .blobs import Blobs
@@ -101,7 +102,10 @@ class Clients:
             wire.Watch: self._query,
             wire.ListTasks: self._query,
             wire.GetCounts: self._query,
+            GetFunctionsSight: self._query,
         }
+        self.shows: Callable[[GetFunctionsSight, float], ShownFunctions] | None = None
+        """Answers who asks what there is to see."""
 
     def handles(self, message: object) -> bool:
         """Tell whether this is a client's message."""
@@ -250,6 +254,9 @@ class Clients:
         seq = query.seq
         if type(query) is wire.Watch:
             self._watch(client, query, now)
+        elif type(query) is GetFunctionsSight:
+            if self.shows is not None:
+                self._send(client, self.shows(query, now))
         elif type(query) is wire.Fetch:
             self._fetch(client, query)
         elif type(query) is wire.ListTasks:

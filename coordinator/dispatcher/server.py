@@ -25,10 +25,11 @@ from strata_zmq.functions.dispatch.config import CoreConfig
 from strata_zmq.functions.dispatch.core import Core
 from strata_zmq.functions.dispatch.effects import Effects
 from strata_zmq.functions.dispatch.records import Accepted, Ended
-from strata_zmq.protocol.functions import FromClient, FromWorker
+from strata_zmq.protocol.functions import FromClient, FromWorker, encode_function
+from strata_zmq.protocol.sight import SIGHT_TOPIC, SightDelta
 from strata_zmq.transport.curve import CurveKeys, accept_job_key_only
 from strata_zmq.transport.endpoints import ipc_path
-from strata_zmq.transport.sockets import FUNCTIONS, bind, open_socket, raise_file_limit
+from strata_zmq.transport.sockets import CONTROL, FUNCTIONS, bind, open_socket, raise_file_limit
 
 from .agenda import Agenda
 from .blobs import Blobs
@@ -38,6 +39,7 @@ from .intake import Intake
 from .mailbox import Mailbox
 from .rows import Rows
 from .sessions import Sessions
+from .sight import Sight
 from .stores import open_store
 
 if TYPE_CHECKING:
@@ -66,9 +68,12 @@ class Dispatcher:
         self._asked_to_end = 0
         self._retiring_until = math.inf
         self._local: LocalPool | None = None
+        self._shown_own = False
         try:
             self._socket = open_socket(self._context, zmq.ROUTER, FUNCTIONS, keys=keys, server=True)
             self.endpoint = bind(self._socket, config.endpoint)
+            self._publisher = open_socket(self._context, zmq.PUB, CONTROL, keys=keys, server=True)
+            self.sight_endpoint = bind(self._publisher, _beside(self.endpoint), field="sight")
             self._build()
         except BaseException:
             self._close()
@@ -118,6 +123,17 @@ class Dispatcher:
             from .local_pool import LocalPool
 
             self._local = LocalPool(config, self._sessions.new_number(), self.incarnation, self._blobs)
+        self._sight = Sight(
+            self._core,
+            config,
+            self._publish,
+            endpoint=self.sight_endpoint,
+            incarnation=self.incarnation,
+            own_session=self._local.session if self._local is not None else 0,
+            now=time.monotonic(),
+            offset=offset,
+        )
+        self._clients.shows = self._sight.answer
         log.info(
             "serving in mode %s on %s, store %s: %d tasks and %d functions were kept",
             *(config.mode, self.endpoint, config.store, len(recovered.tasks), len(recovered.functions)),
@@ -165,6 +181,8 @@ class Dispatcher:
         if effects.records:
             self._persist(effects)
         self._tell(effects, now)
+        self._sight.note(effects, self._came(), now)
+        self._sight.flush()
         self._agenda.turn_over()
 
     def _has_ended(self) -> bool:
@@ -235,6 +253,18 @@ class Dispatcher:
         self._sessions.recall(effects.recalled)
         self._sessions.stop(effects.stopped)
 
+    def _came(self) -> list[int]:
+        """Return the sessions that began in this pass."""
+        enlisted = [number for number, _ in self._agenda.enlisted]
+        if self._local is not None and not self._shown_own:
+            self._shown_own = True
+            enlisted.append(self._local.session)
+        return enlisted
+
+    def _publish(self, delta: SightDelta) -> None:
+        self._publisher.send(SIGHT_TOPIC, zmq.SNDMORE)
+        self._publisher.send(encode_function(delta))
+
     def _look_after(self, now: float) -> None:
         self._clients.look_after(now)
         if self._local is not None:
@@ -244,7 +274,7 @@ class Dispatcher:
         local = self._local
         if self._mailbox.backlog or self._agenda.events or (local is not None and local.offered):
             return 0.0
-        due = min(tick_at, self._retiring_until)
+        due = min(tick_at, self._retiring_until, self._sight.next_wakeup())
         for at in (self._core.next_wakeup(), local.next_wakeup() if local is not None else None):
             if at is not None and at < due:
                 due = at
@@ -253,14 +283,21 @@ class Dispatcher:
     def _close(self) -> None:
         if self._local is not None:
             self._local.close()
-        path = ipc_path(getattr(self, "endpoint", ""))
-        if path is not None:
-            Path(path).unlink(missing_ok=True)
+        for endpoint in (getattr(self, "endpoint", ""), getattr(self, "sight_endpoint", "")):
+            path = ipc_path(endpoint)
+            if path is not None:
+                Path(path).unlink(missing_ok=True)
         if self._gate is not None:
             self._gate.stop()
         self._context.destroy(linger=100)
         self._store.close()
         os.close(self._wake)
+
+
+def _beside(endpoint: str) -> str:
+    """Return where deltas are published: a free port of the same host, or a socket file beside the other one."""
+    path = ipc_path(endpoint)
+    return f"ipc://{path}.sight" if path is not None else f"{endpoint.rpartition(':')[0]}:0"
 
 
 def serve(config: DispatcherConfig, *, on_ready: Callable[[Dispatcher], None] | None = None) -> int:

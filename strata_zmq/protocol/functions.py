@@ -72,6 +72,7 @@ from strata_zmq.protocol.function_workers import (
     Turn,
     WantBlobs,
 )
+from strata_zmq.protocol.sight import GetFunctionsSight, ShownFunctions
 
 __all__ = [
     "BATCH_MAX",
@@ -104,6 +105,7 @@ __all__ = [
     "FromClient",
     "FromWorker",
     "GetCounts",
+    "GetFunctionsSight",
     "HeldTask",
     "LimitsRow",
     "ListTasks",
@@ -119,6 +121,7 @@ __all__ = [
     "Retire",
     "Seen",
     "Settled",
+    "ShownFunctions",
     "StopTasks",
     "Stored",
     "Submit",
@@ -145,13 +148,24 @@ FromClient = (
     | Cancel
     | ListTasks
     | GetCounts
+    | GetFunctionsSight
     | Seen
     | Detach
     | Beat
 )
 FromWorker = Enlist | Turn | WantBlobs | Retire
 ClientReply = (
-    AttachedReply | Stored | SubmittedReply | Answers | Results | Cancelling | Page | Counts | Complaint | BeatAck
+    AttachedReply
+    | Stored
+    | SubmittedReply
+    | Answers
+    | Results
+    | Cancelling
+    | Page
+    | Counts
+    | ShownFunctions
+    | Complaint
+    | BeatAck
 )
 WorkerReply = Enlisted | Assign | Begin | Recall | StopTasks | Settled | Blobs | Complaint
 

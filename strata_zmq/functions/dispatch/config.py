@@ -67,7 +67,9 @@ _AT_LEAST_ONE = {"queue_tasks_max", "quarantine_deaths", "results_max"}
 class CoreCounts:
     """How much there is: tasks by state (`ended` are those whose result is kept), workers, their slots, bytes, totals.
 
-    `late_results` counts outcomes that were refused because their attempt was no longer the task's.
+    Of those that have ended, the ones that neither failed nor were cancelled are completed. `requeued_total` counts how
+    often a task that a worker had was put back to wait, `late_results` outcomes that were refused because their attempt
+    was no longer the task's.
     """
 
     queued: int
@@ -80,3 +82,6 @@ class CoreCounts:
     accepted_total: int
     ended_total: int
     late_results: int
+    failed_total: int
+    cancelled_total: int
+    requeued_total: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from math import inf
 from typing import Any
@@ -172,7 +172,23 @@ class Core:
             accepted_total=world.accepted_total,
             ended_total=world.ended_total,
             late_results=world.late_results,
+            failed_total=world.failed_total,
+            cancelled_total=world.cancelled_total,
+            requeued_total=world.requeued_total,
         )
+
+    def workers(self) -> Iterable[Worker]:
+        """Return the workers that are enlisted, to be looked at."""
+        return self._workers.by_session.values()
+
+    def collect_ended(self, wanted: bool) -> None:
+        """Have `ended` hold the tasks that end in each step, or no longer."""
+        world = self._world
+        world.ended = (world.ended or []) if wanted else None
+
+    def ended(self) -> Sequence[Task]:
+        """Return the tasks that ended in the last step, if they are collected."""
+        return self._world.ended or ()
 
     def credit_of(self, session: int) -> int:
         """Return how many tasks more a worker may get, of the function that it got last; for tests and the log.

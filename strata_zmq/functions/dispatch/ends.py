@@ -343,6 +343,7 @@ class Ends:
             self._world.effects.records.append(Requeued(task.task_id, task.attempt, left))
 
     def _unhand(self, task: Task) -> None:
+        self._world.requeued_total += 1
         task.state = move(task.state, "requeue", story(task))
         task.worker = 0
         task.started_at = 0.0
@@ -366,6 +367,10 @@ class Ends:
 
     def _finish(self, task: Task, outcome: Outcome, state: State) -> None:
         task.state = move(task.state, _TRIGGERS[state], story(task))
+        if state == "FAILED":
+            self._world.failed_total += 1
+        else:
+            self._world.cancelled_total += 1
         task.outcome = outcome
         task.ended_at = self._world.now
         task.worker = 0

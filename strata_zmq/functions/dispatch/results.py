@@ -157,6 +157,8 @@ class Results:
         count = len(done)
         world.live -= count
         world.ended_total += count
+        if world.ended is not None:
+            world.ended += done
         world.queued_bytes -= payload_bytes
         world.result_bytes += result_bytes
         world.spent.extend(done)

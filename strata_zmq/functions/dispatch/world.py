@@ -14,13 +14,17 @@ class World:
 
     __slots__ = (
         "accepted_total",
+        "cancelled_total",
         "config",
         "effects",
+        "ended",
         "ended_total",
+        "failed_total",
         "late_results",
         "live",
         "now",
         "queued_bytes",
+        "requeued_total",
         "result_bytes",
         "running",
         "spent",
@@ -42,7 +46,13 @@ class World:
         self.result_bytes = 0
         self.accepted_total = 0
         self.ended_total = 0
+        self.failed_total = 0
+        self.cancelled_total = 0
+        self.requeued_total = 0
+        """How often a task that a worker had was put back to wait."""
         self.late_results = 0
+        self.ended: list[Task] | None = None
+        """The tasks that have ended in this step, while somebody wants to know of each."""
         self.spent: list[Task] = []
         """Tasks whose payload or result goes when the next step begins: effects may still refer to it."""
 
@@ -54,6 +64,8 @@ class World:
                 if task.state == "EXPIRED":
                     task.outcome = None
             self.spent = []
+        if self.ended:
+            self.ended = []
         self.now = now
         self.effects = Effects()
         return self.effects

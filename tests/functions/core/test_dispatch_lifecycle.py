@@ -24,7 +24,7 @@ def test_a_task_is_accepted_given_to_a_worker_and_its_result_delivered() -> None
     assert task.state == "COMPLETED"
     assert task.outcome is not None
     assert task.outcome.body == b"result"
-    assert driver.core.counts() == CoreCounts(0, 0, 1, 1, 1, 0, 6, 1, 1, 0)
+    assert driver.core.counts() == CoreCounts(0, 0, 1, 1, 1, 0, 6, 1, 1, 0, 0, 0, 0)
 
 
 def test_a_workers_first_word_on_a_short_task_may_be_its_end() -> None:
