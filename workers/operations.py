@@ -399,13 +399,12 @@ def _ask(session: SessionState, request: wire.Request, timeout_s: float) -> Oper
 
 
 def _arrive(session: SessionState, request: wire.Arrive) -> Operation[wire.Released]:
-    before, session.state = session.state, "IDLE"
-    session.spent.enter("barrier")
+    before = session.spent.enter("barrier")
     adopted = session.adopted
     try:
         released: wire.Released = yield from _ask(session, request, request.timeout_s)
     finally:
-        session.state = before
+        session.spent.enter(before)
     if released.ranks and adopted is not None:
         # Of a large barrier, the ranks in the generation that the arrival named stand for the names.
         participants = [adopted.members[rank] for rank in released.ranks]
