@@ -1,0 +1,1 @@
+import{H as e,V as t,W as n}from"./collate-BTmy3n3_.js";var r=n(e(),1),i=t();function a({title:e,children:t}){let n=(0,r.useId)();return(0,i.jsxs)(`section`,{"aria-labelledby":n,children:[(0,i.jsx)(`h3`,{id:n,className:`mb-1.5 text-xs font-semibold text-ink-3`,children:e}),t]})}export{a as t};

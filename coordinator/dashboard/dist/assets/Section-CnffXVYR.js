@@ -1,1 +1,0 @@
-import{B as e,H as t,z as n}from"./collate-4TY_HCKV.js";var r=t(e(),1),i=n();function a({title:e,children:t}){let n=(0,r.useId)();return(0,i.jsxs)(`section`,{"aria-labelledby":n,children:[(0,i.jsx)(`h3`,{id:n,className:`mb-1.5 text-xs font-semibold text-ink-3`,children:e}),t]})}export{a as t};
