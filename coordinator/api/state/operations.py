@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from strata_zmq.coordinator.api.models import Refused, Unreadable
@@ -55,6 +56,20 @@ class Operation:
     parameters: tuple[tuple[str, str, dict[str, Any]], ...] = ()
     refusals: tuple[int, ...] = (503,)
     aliases: tuple[str, ...] = ()
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Where it is answered: a worker chooses its own name, which may have slashes."""
+        return tuple(path.replace("{worker_id}", "{worker_id:named}") for path in (self.path, *self.aliases))
+
+
+class _Named(StringConvertor):
+    """A name that may have slashes, and is not empty."""
+
+    regex = "(?s:.+)"
+
+
+register_url_convertor("named", _Named())
 
 
 def _integer(least: int, most: int, default: int) -> dict[str, Any]:
@@ -206,14 +221,14 @@ OPERATIONS: tuple[Operation, ...] = (
 def add_routes(router: APIRouter, handlers: Mapping[str, Callable[..., Any]]) -> None:
     """Add every operation, its aliases behind it, with the handler of its name; KeyError for one that has none."""
     for one in OPERATIONS:
-        for path in (one.path, *one.aliases):
+        for place, path in enumerate(one.routes):
             router.add_api_route(
                 path,
                 handlers[one.name],
                 methods=[one.method],
                 summary=one.name.replace("_", " ").capitalize(),
                 description=one.summary,
-                operation_id=one.name if path == one.path else f"{one.name}_alias",
+                operation_id=f"{one.name}_alias" if place else one.name,
                 status_code=one.status,
                 response_class=Response,
                 response_model=None,

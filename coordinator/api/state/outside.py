@@ -26,7 +26,7 @@ _NO_PAGE = (
     "The dashboard is not built here: run npm ci and npm run build in coordinator/dashboard. "
     "The same data is served as JSON at /api/dashboard.\n"
 )
-_PATHS = [(compile_path(path)[0], one.method) for one in OPERATIONS for path in (one.path, *one.aliases)]
+_PATHS = [(compile_path(path)[0], one.method) for one in OPERATIONS for path in one.routes]
 _PAGE_ALLOW = {"allow": "GET, HEAD"}
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "resource_exhausted", 415: "invalid_argument"}
 
