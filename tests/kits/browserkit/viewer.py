@@ -6,8 +6,6 @@ Nothing waits for the network to be idle, which a live page never is, nor sleeps
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -35,7 +33,10 @@ _WIDTH, _HEIGHT = 1440, 900
 
 
 class Viewer:
-    """`errors` are the page's own: exceptions, and what the console calls an error, refusals of the network apart."""
+    """`errors` are exceptions and what the console calls an error; there may be none at the end.
+
+    With `unanswered`, somebody may not answer for a while: what the browser says of that is no error of the page's.
+    """
 
     def __init__(
         self,
@@ -44,9 +45,11 @@ class Viewer:
         *,
         scheme: Literal["light", "dark"] = "light",
         motion: Literal["reduce", "no-preference"] = "reduce",
+        unanswered: bool = False,
         screenshots: Path | None = None,
     ) -> None:
-        self.url, self.errors, self._screenshots = url, [], screenshots
+        self.url, self._unanswered, self._screenshots = url, unanswered, screenshots
+        self.errors: list[str] = []
         self._context = browser.new_context(
             color_scheme=scheme, reduced_motion=motion, viewport={"width": _WIDTH, "height": _HEIGHT}
         )
@@ -56,15 +59,13 @@ class Viewer:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._heard)
 
-    errors: list[str]
-
     def __enter__(self) -> Viewer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._context.close()
         if kind is None:
-            assert self.errors == []
+            assert not self.errors, f"the page said {self.errors}"
 
     def open(self, path: str) -> Page:
         """Load an address of the page, and wait until it is fed."""
@@ -106,17 +107,10 @@ class Viewer:
             self._screenshots.mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=self._screenshots / f"{name}.png")
 
-    @contextmanager
-    def offline(self) -> Iterator[None]:
-        """Expect that somebody does not answer while the block runs: what the console says of it is no error."""
-        before = len(self.errors)
-        yield
-        self.errors[before:] = [text for text in self.errors[before:] if "ERR_" not in text and "50" not in text]
-
     def evaluate(self, script: str, argument: Any = None) -> Any:
         """Return what a script returns in the page."""
         return self.page.evaluate(script, argument)
 
     def _heard(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
+        if message.type == "error" and not (self._unanswered and "net::ERR_" in message.text):
             self.errors.append(f"{message.text} ({message.location.get('url', '')})")
