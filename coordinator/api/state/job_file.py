@@ -44,6 +44,8 @@ _PARAMETERS_MAX = 64
 _WORDS_MAX = 256
 _WORKERS_MAX, _WRITERS_MAX = 1024, 64
 _INTEGER_MAX = 2**53
+_FLOAT_BITS = 1023
+"""A whole number of more bits is larger than any float."""
 Kind = Literal["int", "float", "bool", "text"]
 _OWN = ("name", "dataset_id", "worker_count")
 """Placeholders that every entry has: of a request's own fields."""
@@ -107,6 +109,8 @@ class Parameter:
         if self.kind == "bool":
             return value if isinstance(value, bool) else None
         if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if isinstance(value, int) and value.bit_length() > _FLOAT_BITS:
             return None
         if self.kind == "float":
             return float(value) if math.isfinite(value) else None
