@@ -213,7 +213,8 @@ class Board:
                 self.barriers.put(release.barrier_id, translate.barrier_release(release))
             while len(self._ended) > BARRIERS_MAX:
                 oldest = self._ended.popleft()
-                if self.barriers.models[oldest].status == "complete":
+                shown = self.barriers.models.get(oldest)  # opened again and gone without a word, it is there no more
+                if shown is not None and shown.status == "complete":
                     self.barriers.drop(oldest)
 
     def _read_events(self, feed: Feed) -> None:

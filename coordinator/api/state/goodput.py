@@ -20,6 +20,8 @@ __all__ = ["WINDOW_S", "WorkerTimes"]
 WINDOW_S = 60.0
 _SPACING_S = 5.0
 """Of a worker's reports one is kept for so long, so that a short heartbeat costs no more memory than a long one."""
+_BACK_S = 60.0
+"""Times that go back by more are of a core's clock that was set."""
 _STATE_PHASES: dict[str, Phase] = {
     "TRAINING": "training",
     "LOADING_DATA": "data",
@@ -139,7 +141,8 @@ class WorkerTimes:
             return {}, None
         now = account.spent
         shares = {phase: min(1.0, seconds / length) for phase, seconds in _risen(before, now).items()}
-        return shares, (now.samples - before.samples) / length
+        samples = now.samples - before.samples
+        return shares, None if samples < 0 else samples / length
 
     def _settle(self, worker_id: str, account: _Account, until: float, spent: Spent) -> None:
         before = account.spent
@@ -154,8 +157,12 @@ class WorkerTimes:
                 self._sums[phase] += seconds * scale
             self._sums["time"] += length
         self._count_waits(spent, before)
-        account.spent, account.told_at = spent, max(until, account.told_at)
         reports = account.reports
+        if until < account.told_at - _BACK_S:
+            reports.clear()
+            reports.append((until, spent))
+            account.told_at = until
+        account.spent, account.told_at = spent, max(until, account.told_at)
         if until >= reports[-1][0] + _SPACING_S:
             reports.append((until, spent))
         while len(reports) > 1 and reports[1][0] <= until - WINDOW_S:

@@ -28,6 +28,8 @@ SERIES = (
     "tasks_per_s",
     "task_failures_per_s",
 )
+_BACK_S = 60
+"""Times that go back by more are of a clock that was set."""
 
 
 class HistoryStore:
@@ -41,9 +43,13 @@ class HistoryStore:
     def append(self, at: float, values: Mapping[str, float | None]) -> None:
         """Take the figures of the second that `at` is in; seconds that were left out have none.
 
-        What is older than the last point by an hour is forgotten, and a time before the last point changes nothing.
+        What is older than the last point by an hour is forgotten, and a time before the last point changes nothing;
+        a clock that was set back by more than _BACK_S begins anew.
         """
         second = int(at)
+        if second < self._last - _BACK_S:
+            self._points[:] = math.nan
+            self._last = second - 1
         if second < self._last:
             return
         if self._last < 0:

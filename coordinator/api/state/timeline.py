@@ -27,6 +27,10 @@ _CELLS_MAX = 400_000
 _NUMBER = {phase: number for number, phase in enumerate(PHASES)}
 _ABSENT, _UNKNOWN, _IDLE = _NUMBER["absent"], _NUMBER["unknown"], _NUMBER["idle"]
 _AWAY = ("absent", "lost")
+_AHEAD_MAX_S = HISTORY_MAX_S
+"""How far a core's clock may be ahead of this process's; what it says of later seconds is not painted."""
+_BACK_S = 60
+"""Times that go back by more are of a clock that was set, not of one that differs a little."""
 _ROWS_FIRST = 64
 
 
@@ -51,11 +55,20 @@ class TimelineStore:
         self._base = np.full(_ROWS_FIRST, _ABSENT, dtype=np.uint8)
         self._rows: dict[str, _Row] = {}
         self._free = list(range(_ROWS_FIRST - 1, -1, -1))
-        self._last = -1
+        self._last = self._now = -1
 
     def advance(self, now: float) -> None:
-        """Go on to the second of `now`: what nobody has said anything of is unknown, or lost, or absent."""
-        second = int(now)
+        """Go on to the second of `now`: what nobody has said anything of is unknown, or lost, or absent.
+
+        Where the clock was set back by more than any core's may be ahead, all that was painted is of no time.
+        """
+        self._now = second = int(now)
+        if second < self._last - _AHEAD_MAX_S - _BACK_S:
+            self._cells[:] = _ABSENT
+            self._last = second - 1
+        self._go_on(second)
+
+    def _go_on(self, second: int) -> None:
         if self._last < 0:
             self._last = second - 1
         for one in range(max(self._last + 1, second - HISTORY_MAX_S + 1), second + 1):
@@ -85,8 +98,8 @@ class TimelineStore:
         Seconds that do not fit into that time are scaled down to it: clocks differ a little. Times before the last
         report change nothing, nor does a worker that was never begun.
         """
-        row = self._rows.get(worker_id)
-        if row is None or until <= row.until:
+        row = self._reaching(worker_id, until)
+        if row is None:
             return
         length = until - row.until
         told = [max(0.0, spent.get(phase, 0.0)) for phase in PAINTED]
@@ -101,8 +114,8 @@ class TimelineStore:
 
     def mark(self, worker_id: str, until: float, phase: Phase) -> None:
         """Say that the time until `until` went to one phase: of a worker that reports no shares."""
-        row = self._rows.get(worker_id)
-        if row is not None and until > row.until:
+        row = self._reaching(worker_id, until)
+        if row is not None:
             self._paint(row, row.until, until, _NUMBER[phase])
             row.until = until
 
@@ -150,8 +163,20 @@ class TimelineStore:
             total_workers=total,
         )
 
+    def _reaching(self, worker_id: str, until: float) -> _Row | None:
+        """Return a worker's row if it is of times before `until`; a clock that was set back has it go on from there."""
+        row = self._rows.get(worker_id)
+        if row is None:
+            return None
+        if until < row.until - _BACK_S:
+            row.until = until
+        return row if until > row.until else None
+
     def _paint(self, row: _Row, begin: float, end: float, phase: int) -> None:
         """Add a stretch of one phase: whole seconds are written, parts are added up until their second is over."""
+        begin = max(begin, float(self._last - HISTORY_MAX_S + 1))
+        if self._now >= 0:
+            end = min(end, float(self._now + _AHEAD_MAX_S))
         second = int(begin)
         while begin < end:
             part = min(end, second + 1.0) - begin
@@ -162,7 +187,7 @@ class TimelineStore:
             if self._last - HISTORY_MAX_S < second:
                 cell = phase if part >= 0.5 else max(range(len(PHASES)), key=row.open_s.__getitem__)
                 if second > self._last:
-                    self.advance(second)
+                    self._go_on(second)
                 self._cells[row.place, second % HISTORY_MAX_S] = cell
             second += 1
             begin = float(second)

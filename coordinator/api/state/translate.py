@@ -79,12 +79,14 @@ _STATES: dict[str, WorkerStatus] = {
     "UNKNOWN": "unknown",
 }
 _LEVELS = get_args(Level)
+_DATE_MAX_S = 8.64e12
+"""ECMA-262: a Date lies within 8.64e15 ms of 1970."""
 _SOURCES = ("default", "option", "environment", "derived")
 
 
 def millis(seconds: float) -> int:
-    """Return Unix milliseconds."""
-    return round(seconds * 1000)
+    """Return Unix milliseconds; what is no date to a browser becomes the first or the last that is one."""
+    return round(min(max(seconds, -_DATE_MAX_S), _DATE_MAX_S) * 1000)
 
 
 def worker(row: WorkerSight, *, hanging: bool, shares: Mapping[str, float], samples_per_s: float | None) -> Worker:
