@@ -24,7 +24,7 @@ def replay(
         str, typer.Option("--from", help="Where to begin: Unix seconds, or an ISO 8601 time.", show_default=False)
     ] = "",
     as_json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Heartbeats, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Heartbeats and looks at the state, too.")] = False,
 ) -> None:
     """Step a recording through the coordinator's core again: what came in, what was decided, and why."""
     if not file.exists():

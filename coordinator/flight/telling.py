@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from strata_zmq.logs import printable
-from strata_zmq.protocol.messages import Heartbeat, HeartbeatAck
+from strata_zmq.protocol.messages import GetSight, GetStatus, Heartbeat, HeartbeatAck, Sight, Status
 
 from .player import Began, Ended, Played
 from .words import say
@@ -18,10 +18,13 @@ __all__ = ["as_json", "as_lines"]
 
 _NAMES_MAX = 8
 _HIDDEN = ("seq",)
+# Somebody looks on twice a second at least. Neither that nor a heartbeat has anything decided.
+_ROUTINE = (Heartbeat, GetStatus, GetSight)
+_ROUTINE_ANSWERS = (Status, Sight)
 
 
 def as_lines(one: Began | Played | Ended, *, everything: bool) -> Iterator[str]:
-    """Yield an item as lines for people; without `everything` heartbeats, and steps of nothing else, are left out."""
+    """Yield an item as lines for people; without `everything` no heartbeat, no look, and no step of nothing else."""
     match one:
         case Began():
             yield (
@@ -57,7 +60,7 @@ def as_json(one: Began | Played | Ended, *, everything: bool) -> bytes:
                 "given": [
                     {"from": name, **_fields(message)}
                     for name, message in one.given
-                    if everything or type(message) is not Heartbeat
+                    if everything or not isinstance(message, _ROUTINE)
                 ],
                 "refused": [{"to": name, **_fields(reply)} for name, reply in one.refused],
                 "decided": [_fields(record) for record in effects.records],
@@ -65,11 +68,7 @@ def as_json(one: Began | Played | Ended, *, everything: bool) -> bytes:
                     {"kind": each.kind, "text": each.text, "worker_id": each.worker_id, "subject": each.subject}
                     for each in effects.happenings
                 ],
-                "told": [
-                    {"to": names, **_fields(reply)}
-                    for names, reply in one.told
-                    if everything or type(reply) is not HeartbeatAck
-                ],
+                "told": [{"to": names, **_fields(reply)} for names, reply in one.told if everything or _matters(reply)],
                 "announced": [_fields(broadcast) for broadcast in effects.broadcasts],
                 "agrees": one.agrees,
             }
@@ -78,7 +77,7 @@ def as_json(one: Began | Played | Ended, *, everything: bool) -> bytes:
 
 def _lines(one: Played, *, everything: bool) -> Iterator[tuple[str, str]]:
     for name, message in one.given:
-        if everything or type(message) is not Heartbeat:
+        if everything or not isinstance(message, _ROUTINE):
             yield "given", f"{name}: {say(message, _HIDDEN)}"
     for name, refusal in one.refused:
         yield "refused", f"{name}: {refusal.code}: {refusal.message}"
@@ -87,13 +86,17 @@ def _lines(one: Played, *, everything: bool) -> Iterator[tuple[str, str]]:
     for happening in one.effects.happenings:
         yield "why", happening.text
     for names, reply in one.told:
-        if everything or type(reply) is not HeartbeatAck or reply.commands:
+        if everything or _matters(reply):
             more = f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else ""
             yield "told", f"{', '.join(names[:_NAMES_MAX])}{more}: {say(reply, _HIDDEN)}"
     for broadcast in one.effects.broadcasts:
         yield "announced", say(broadcast)
     if one.agrees is False:
         yield "OTHERWISE", "when this was recorded, something else was decided: play it with the release that wrote it"
+
+
+def _matters(reply: Any) -> bool:
+    return bool(reply.commands) if isinstance(reply, HeartbeatAck) else not isinstance(reply, _ROUTINE_ANSWERS)
 
 
 def _fields(message: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from strata_zmq.coordinator.core.world import CoreConfig, Effects, Received
 from strata_zmq.coordinator.flight.player import Began, Ended, Played, play
 from strata_zmq.coordinator.flight.recorder import Recorder
 from strata_zmq.coordinator.flight.segments import read_segment
+from strata_zmq.coordinator.flight.telling import as_json, as_lines
 from strata_zmq.errors import InvalidArgumentError
 from strata_zmq.protocol import messages as wire
 from strata_zmq.protocol.codec import encode
@@ -298,3 +299,31 @@ def test_the_last_step_before_a_crash_is_kept(tmp_path: Path) -> None:
     last = read_segment(files(tmp_path)[0]).steps[-1]
     assert msgspec.structs.asdict(last)["decided"] == ()
     assert [one.agrees for one in play(tmp_path) if isinstance(one, Played)] == [True, None]
+
+
+def test_who_only_looks_is_not_in_the_way_of_what_was_decided(tmp_path: Path) -> None:
+    """`strata run` and a page look twice a second: without --all a replay leaves them out."""
+    core = Core(CONFIG)
+    recorder = Recorder(tmp_path, core, CONFIG)
+    core.start(0.0)
+    recorder.begin(0.0)
+    hello = wire.Hello(role="supervisor", token=SECRET, seq=1)
+    looks: list[wire.Request] = [hello]
+    for number in range(5):
+        now = float(number)
+        recorder.take(now, False, [(CONNECTION, encode(one)) for one in looks])
+        effects = core.step([Received(CONNECTION, one) for one in looks], now)
+        recorder.decided(effects, now)
+        session = effects.sends[0][1].session
+        looks = [
+            wire.GetStatus(session=session, seq=2 * number + 2),
+            wire.GetSight(session=session, seq=2 * number + 3),
+        ]
+    recorder.close()
+    played = [one for one in play(tmp_path) if isinstance(one, Played)]
+    shown = ["\n".join(as_lines(one, everything=False)) for one in played]
+    assert "hello role=supervisor" in shown[0]
+    assert shown[1:] == [""] * 4
+    assert [as_json(one, everything=False) for one in played[1:]] == [b""] * 4
+    whole = ["\n".join(as_lines(one, everything=True)) for one in played]
+    assert all("get_status" in text and "get_sight" in text and "told" in text for text in whole[1:])
