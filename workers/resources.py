@@ -28,11 +28,15 @@ def count_gpus() -> int:
 
 
 class ResourceMeter:
-    """Reads this process's CPU, memory and I/O at most every few seconds; in between a heartbeat carries nothing."""
+    """Reads this process's CPU, memory and I/O at most every few seconds; in between a heartbeat carries nothing.
+
+    The kernel counts no network by process: those figures are the host's, since the meter was made.
+    """
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._process.cpu_percent()
+        self._network = psutil.net_io_counters()
         self._read_at = float("-inf")
 
     def read(self) -> Resources | None:
@@ -54,6 +58,6 @@ class ResourceMeter:
             memory_bytes=memory,
             disk_read_bytes=disk.read_bytes,
             disk_write_bytes=disk.write_bytes,
-            network_sent_bytes=network.bytes_sent,
-            network_received_bytes=network.bytes_recv,
+            network_sent_bytes=max(0, network.bytes_sent - self._network.bytes_sent),
+            network_received_bytes=max(0, network.bytes_recv - self._network.bytes_recv),
         )

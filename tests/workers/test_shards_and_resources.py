@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +55,16 @@ def test_a_heartbeat_carries_this_processes_figures_now_and_then() -> None:
     assert reading.cpu_percent >= 0
     assert reading.gpu_percent == []
     assert meter.read() is None
+
+
+def test_the_hosts_network_is_counted_from_the_workers_beginning() -> None:
+    """What the host has moved since it was booted is no worker's figure."""
+    before = psutil.net_io_counters()
+    reading = ResourceMeter().read()
+    after = psutil.net_io_counters()
+    assert reading is not None
+    assert 0 <= reading.network_sent_bytes <= after.bytes_sent - before.bytes_sent
+    assert 0 <= reading.network_received_bytes <= after.bytes_recv - before.bytes_recv
 
 
 def test_gpu_count_is_told_or_counted(monkeypatch: pytest.MonkeyPatch) -> None:
