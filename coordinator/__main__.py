@@ -51,7 +51,7 @@ def run(
         float, typer.Option(help="A silent worker is lost after this many seconds.")
     ] = _DEFAULTS.lease_s,
     heartbeat_s: Annotated[
-        float | None, typer.Option(help="Seconds between heartbeats [default: 5, or a sixth of a short lease].")
+        float | None, typer.Option(help="Seconds between heartbeats. By default 5, or a sixth of a short lease.")
     ] = None,
     keep_count: Annotated[int, typer.Option(help="Checkpoints to keep.")] = _DEFAULTS.keep_count,
     keep_every: Annotated[int, typer.Option(help="Keep one of every so many steps, too; 0: none for that.")] = 0,
@@ -75,7 +75,7 @@ def run(
     api_port: Annotated[
         str,
         typer.Option(
-            help="The dashboard's port; 0 takes a free one, none: no dashboard  [default: 3000, or the next free one].",
+            help="The dashboard's port; 0 takes a free one, none: no dashboard. By default 3000, or the next free one.",
             show_default=False,
             envvar="STRATA_API_PORT",
         ),

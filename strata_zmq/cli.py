@@ -66,7 +66,7 @@ _WhenBusy = Annotated[
 _ApiPort = Annotated[
     str,
     typer.Option(
-        help="The dashboard's port; 0 takes a free one, none: no dashboard  [default: 3000, or the next free one].",
+        help="The dashboard's port; 0 takes a free one, none: no dashboard. By default 3000, or the next free one.",
         show_default=False,
         envvar="STRATA_API_PORT",
     ),
