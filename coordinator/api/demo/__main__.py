@@ -29,7 +29,8 @@ def run(
     port: Annotated[
         int,
         typer.Option(
-            help=f"The HTTP port; 0 takes a free one. By default {DEFAULT_API_PORT}, or the next free one up to {LAST_PORT}.",
+            help=f"The HTTP port; 0 takes a free one. By default {DEFAULT_API_PORT}, or the next free one up to "
+            f"{LAST_PORT}.",
             show_default=False,
         ),
     ] = ANY_PORT,
