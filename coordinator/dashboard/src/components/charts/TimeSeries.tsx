@@ -6,7 +6,7 @@ import { formatClock } from "~/format/format";
 import { tokenColor, useTheme } from "~/theme/theme";
 import { ChartFrame } from "./ChartFrame";
 import { FLAG_PX, Flags } from "./Flags";
-import type { TimeSeriesMark } from "./flags";
+import { legible, type TimeSeriesMark } from "./flags";
 import { useSize } from "./size";
 
 export interface TimeSeriesLine {
@@ -262,9 +262,9 @@ function drawMarks(plot: uPlot, marks: readonly TimeSeriesMark[]): void {
   const { ctx, bbox } = plot;
   ctx.save();
   ctx.setLineDash([3, 3]);
-  for (const { at, tone } of marks) {
+  const { min, max } = plot.scales.x ?? {};
+  for (const { at, tone } of legible(marks, min ?? 0, max ?? 0)) {
     const left = Math.round(plot.valToPos(at, "x", true));
-    if (left < bbox.left || left > bbox.left + bbox.width) continue;
     ctx.strokeStyle = tokenColor(tone ?? "accent");
     // What is as usual stays behind the lines.
     ctx.globalAlpha = tone === "ok" || tone === "info" || tone === "neutral" ? 0.4 : 1;

@@ -1,7 +1,7 @@
 import { fireEvent, render, screen } from "@testing-library/react";
 import { describe, expect, it } from "vitest";
 import { Flags } from "./Flags";
-import { placeFlags, type TimeSeriesMark } from "./flags";
+import { legible, placeFlags, type TimeSeriesMark } from "./flags";
 
 const mark = (at: number, tone: TimeSeriesMark["tone"] = "ok"): TimeSeriesMark => ({
   at,
@@ -24,8 +24,16 @@ describe("flags above a chart", () => {
   });
 
   it("are no more than fit, however many events there are", () => {
-    const many = Array.from({ length: 5_000 }, (_, at) => mark(at));
+    const many = Array.from({ length: 5_000 }, (_, at) => mark(at, "warn"));
     expect(placeFlags(many, 0, 5_000, 0.05).length).toBeLessThanOrEqual(21);
+  });
+
+  it("leave out what is routine where it would hide the rest", () => {
+    const saves = Array.from({ length: 60 }, (_, at) => mark(at));
+    const all = [...saves, mark(30.5, "danger")];
+    expect(legible(all, 0, 60)).toEqual([mark(30.5, "danger")]);
+    expect(placeFlags(all, 0, 60, 0.05)).toHaveLength(1);
+    expect(legible(all, 50, 60)).toEqual(saves.slice(50));
   });
 
   it("are none on an axis without length, and none for a mark that leads nowhere", () => {

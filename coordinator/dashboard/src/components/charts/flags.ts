@@ -26,11 +26,21 @@ export interface Flag {
 
 const GRAVITY: Record<Tone, number> = { danger: 3, warn: 2, ok: 1, info: 1, violet: 1, teal: 1, neutral: 0 };
 
+/** More lines than this hide the curve behind them. */
+const ROUTINE_MAX = 20;
+
+/** The marks on an axis; of what is routine none, where there is so much of it that nothing else could be seen. */
+export function legible(marks: readonly TimeSeriesMark[], from: number, to: number): readonly TimeSeriesMark[] {
+  const inside = marks.filter(({ at }) => at >= from && at <= to);
+  const grave = inside.filter((mark) => mark.tone !== "ok");
+  return inside.length - grave.length > ROUTINE_MAX ? grave : inside;
+}
+
 /** Flags from left to right, at least `apart` of the axis from each other; marks outside of the axis have none. */
 export function placeFlags(marks: readonly TimeSeriesMark[], from: number, to: number, apart: number): readonly Flag[] {
   if (to <= from) return [];
-  const inside = marks
-    .filter((mark) => mark.href !== undefined && mark.at >= from && mark.at <= to)
+  const inside = legible(marks, from, to)
+    .filter((mark) => mark.href !== undefined)
     .sort((a, b) => a.at - b.at);
   const groups: TimeSeriesMark[][] = [];
   let left = Number.NEGATIVE_INFINITY;

@@ -46,7 +46,11 @@ export function CheckpointTiles({ checkpoints }: { checkpoints: readonly Checkpo
       <StatTile
         label="Writing now"
         value={formatCount(writing.length)}
-        hint={writing.length === 0 ? "nothing is awaited" : `${formatCount(awaited)} ranks awaited`}
+        hint={
+          writing.length === 0
+            ? "nothing is awaited"
+            : `${formatCount(awaited)} ${awaited === 1 ? "rank" : "ranks"} awaited`
+        }
       />
       <StatTile
         label="Throughput"

@@ -42,7 +42,8 @@ export function Resources({ worker }: { worker: Worker }) {
               {formatBytes(usage.disk_read_bytes)} read, {formatBytes(usage.disk_write_bytes)} written
             </Fact>
             <Fact name="Network">
-              {formatBytes(usage.network_received_bytes)} received, {formatBytes(usage.network_sent_bytes)} sent
+              {formatBytes(usage.network_received_bytes)} received, {formatBytes(usage.network_sent_bytes)} sent by its
+              whole host
             </Fact>
           </>
         )}
