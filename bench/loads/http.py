@@ -43,6 +43,10 @@ class Connection:
 
     def asked(self, request: bytes) -> Any:
         """Send a request and return its answer, decoded; ProtocolError for one that is no success."""
+        return msgspec.json.decode(self.fetched(request))
+
+    def fetched(self, request: bytes) -> bytes:
+        """Send a request and return its answer as it came; ProtocolError for one that is no success."""
         self._socket.sendall(request)
         head, _, body = self._until(b"\r\n\r\n")
         lines = head.split(b"\r\n")
@@ -56,7 +60,7 @@ class Connection:
         answer = b"".join(parts)
         if not lines[0].split()[1].startswith(b"2"):
             raise ProtocolError(f"{lines[0].decode()}: {answer[:500].decode(errors='replace')}")
-        return msgspec.json.decode(answer)
+        return answer
 
     def close(self) -> None:
         """Let it go."""
