@@ -133,7 +133,7 @@ class CoordinatorClient:
         """Return the error of a connection that did not come about in time."""
         return UnavailableError(
             f"no coordinator answers at {self.endpoint} within {timeout_s:g} s: "
-            "start one with `strata coordinator`, or name another in COORDINATOR_URL; "
+            "start one with `strata coordinator`, or name another in COORDINATOR_URL (`strata run` says its own); "
             + ("its keys must be those in" if self._keys else "if it has CURVE keys, name their folder in")
             + " STRATA_CURVE_KEYS"
         )

@@ -78,6 +78,7 @@ def test_elsewhere_there_are_plain_lines_without_escape_codes(launch, script) ->
     assert run.wait() == 0, run.story()
     assert "[strata] " in run.err
     assert "running, 2/2 workers up" in run.err
+    assert "[strata] on a terminal: strata status --watch --coordinator ipc:///" in run.err
     assert "epoch 0 · generation 0" in run.err  # from the coordinator's snapshot
     assert "\x1b" not in run.err + run.out
 

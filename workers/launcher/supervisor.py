@@ -320,6 +320,8 @@ class Supervisor:
             self._children[name].signal(signal.SIGKILL)
             return
         if name == "coordinator" and self._link is None:
+            if self._live or self._plain:
+                self._say(f"on a terminal: strata status --watch --coordinator {self._endpoints.control}")
             self._link = Link(self._connect(self._endpoints.control, self._token), self._wake.set)
             self._poll_due = time.monotonic()
             if self._folders.kept:
