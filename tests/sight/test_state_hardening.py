@@ -153,6 +153,18 @@ def test_a_page_of_another_origin_may_change_nothing(http: httpx.Client, served:
     refused(http.post("/api/jobs", json=JOB, headers={"origin": served.url}), 409)
 
 
+@pytest.mark.parametrize("path", ["/api/events", "/api/timeline", "/api/dashboard", "/metrics"])
+@pytest.mark.parametrize("mode", ["cors", "no-cors"])
+def test_what_a_page_of_another_site_fetches_is_not_even_begun(http: httpx.Client, path: str, mode: str) -> None:
+    headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": mode}
+    assert "may not speak" in refused(http.get(path, headers=headers), 403)
+
+
+def test_a_link_on_another_sites_page_opens_the_dashboard(http: httpx.Client) -> None:
+    headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert http.get("/workers", headers=headers).status_code == 200
+
+
 def test_every_answer_bears_the_headers_that_keep_a_browser_safe(http: httpx.Client) -> None:
     for answer in (
         http.get("/"),

@@ -2,6 +2,8 @@
 
 Any page on the web can make a browser on this machine send requests to loopback. So what changes something, and what a
 page could read in spite of its origin (a WebSocket), has to come from a page of this server, or from no page at all.
+What it could not read is refused as well where the browser says that it asks for another site's page and not to open
+this one: it could hold the feed's places, and keep this process at work.
 """
 
 from __future__ import annotations
@@ -64,8 +66,9 @@ class Guard:
                 raise HTTPException(*_too_long())
             return message
 
-        if (live or scope["method"] not in _SAFE) and not _from_here(headers):
-            origin = headers.get(b"origin", b"").decode("latin-1")
+        changes = live or scope["method"] not in _SAFE
+        if (changes and not _from_here(headers)) or _for_another_site(headers):
+            origin = headers.get(b"origin", b"another site").decode("latin-1")
             refused = Refused(
                 f"pages of {origin[:200]!r} may not speak to this server: open the page that it serves itself",
                 "forbidden",
@@ -91,6 +94,11 @@ def _from_here(headers: dict[bytes, bytes]) -> bool:
         return False
     host = headers.get(b"host", b"").decode("latin-1").lower()
     return parts.scheme in ("http", "https") and parts.netloc.lower() == host and bool(host)
+
+
+def _for_another_site(headers: dict[bytes, bytes]) -> bool:
+    """Tell whether a browser asks on behalf of another site's page: to fetch something, not to open it."""
+    return headers.get(b"sec-fetch-site") == b"cross-site" and headers.get(b"sec-fetch-mode") != b"navigate"
 
 
 def _too_long() -> tuple[int, str]:
