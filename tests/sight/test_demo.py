@@ -126,13 +126,15 @@ def test_it_can_be_held_in_one_state(hold: Any, alert: str | None) -> None:
 
 
 def test_shards_are_never_lost_however_membership_changes() -> None:
+    """They are dealt as in earnest: nobody owns two more than another, and no more moves than has to."""
     shown = Shown(workers=7, past_s=30)
     for _ in range(CYCLE_S * len(TROUBLES) // 5):
         for dataset in shown.let_pass(5).datasets:
             assert sum(share.shards for share in dataset.shards) == dataset.shard_count
-            assert all(share.shards >= 0 for share in dataset.shards)
+            held = [share.shards for share in dataset.shards]
+            assert max(held) - min(held) <= 1, held
     for moved in shown.look().rebalances:
-        assert moved.moved >= moved.lower_bound > 0
+        assert moved.moved == moved.lower_bound > 0
 
 
 def test_what_is_no_demo_is_refused() -> None:

@@ -46,34 +46,17 @@ class Data:
         self, members: Sequence[str], generation: int, at: float, joined: Sequence[str], left: Sequence[str]
     ) -> RebalanceSight | None:
         """Give all shards to `members`; returns what that moved, None for the first time."""
-        moved = least = 0
+        moved = 0
         first = True
         for shelf in self._shelves:
-            before, shelf.owned = shelf.owned, {}
+            before = shelf.owned
             first = not before
-            # Every shard has a place on a ring: those who stay keep theirs, give to who comes and take from who went.
-            shares = {name: before.get(name, 0) for name in members}
-            freed = sum(count for name, count in before.items() if name not in shares)
-            if first:
-                freed = shelf.shards
-            wanted = {
-                name: int(shelf.shards / len(members) * self._random.uniform(0.93, 1.0))
-                for name in members
-                if name not in before
-            }
-            change = freed
-            for name, count in list(wanted.items())[:-1] if first else wanted.items():
-                shares[name] = min(count, shelf.shards)
-                change -= shares[name]
-            givers = [name for name in members if name not in wanted] or list(members)[-1:]
-            for place, name in enumerate(givers):
-                part = int(change / (len(givers) - place))
-                shares[name] += part
-                change -= part
-            shelf.owned = shares
-            taken = sum(wanted.values())
-            least += max(freed, taken)
-            moved += max(freed, taken) + self._random.randint(0, shelf.shards // 50 + 1)
+            # As it is dealt in earnest: nobody owns two more than another, and who owns most keeps the larger part.
+            part, larger = divmod(shelf.shards, len(members))
+            order = sorted(members, key=lambda name: -before.get(name, 0))
+            shares = {name: part + (place < larger) for place, name in enumerate(order)}
+            shelf.owned = {name: shares[name] for name in members}
+            moved += sum(max(0, count - before.get(name, 0)) for name, count in shares.items())
         if first:
             return None
         self.moved_shards += moved
@@ -85,7 +68,7 @@ class Data:
             joined_count=len(joined),
             left_count=len(left),
             moved=moved,
-            lower_bound=least,
+            lower_bound=moved,
         )
 
     def commit(self, members: int) -> tuple[int, bool]:

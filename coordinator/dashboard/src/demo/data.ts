@@ -75,36 +75,18 @@ export class Data {
     change: { generation: number; at: number; joined: string[]; left: string[] },
   ): void {
     let moved = 0;
-    let least = 0;
     for (const shelf of this.#shelves) {
       const before = new Map(shelf.owned);
-      const freed = [...before].filter(([id]) => !members.includes(id)).reduce((sum, [, count]) => sum + count, 0);
-      const fresh = members.filter((id) => !before.has(id));
-      const even = shelf.shards / members.length;
+      const held = (id: string) => before.get(id) ?? 0;
+      // As it is dealt in earnest: nobody owns two more than another, and who owns most keeps the larger part.
+      const part = Math.floor(shelf.shards / members.length);
+      const larger = new Set([...members].sort((a, b) => held(b) - held(a)).slice(0, shelf.shards % members.length));
       shelf.owned.clear();
-      if (before.size === 0) {
-        let left = shelf.shards;
-        for (const [place, id] of members.entries()) {
-          // A ring of hashes is never quite even.
-          const uneven = Math.round(even * (1 + this.#random.between(-0.08, 0.08)));
-          const count = place === members.length - 1 ? left : Math.min(left, uneven);
-          shelf.owned.set(id, count);
-          left -= count;
-        }
-        continue;
+      for (const id of members) {
+        const count = part + (larger.has(id) ? 1 : 0);
+        shelf.owned.set(id, count);
+        if (before.size > 0) moved += Math.max(0, count - held(id));
       }
-      const wanted = fresh.map((id) => [id, Math.floor(even * (1 + this.#random.between(-0.06, 0.02)))] as const);
-      const taken = wanted.reduce((sum, [, count]) => sum + count, 0);
-      for (const [id, count] of wanted) shelf.owned.set(id, count);
-      const kept = members.filter((id) => before.has(id));
-      let change = freed - taken;
-      for (const [place, id] of kept.entries()) {
-        const share = place === kept.length - 1 ? change : Math.trunc(change / (kept.length - place));
-        shelf.owned.set(id, (before.get(id) ?? 0) + share);
-        change -= share;
-      }
-      least += Math.max(freed, taken);
-      moved += Math.max(freed, taken) + this.#random.integer(0, Math.ceil(shelf.shards / 50));
     }
     if (moved === 0) return;
     const { generation, at, joined, left } = change;
@@ -116,7 +98,7 @@ export class Data {
       joined_count: joined.length,
       left_count: left.length,
       moved,
-      lower_bound: least,
+      lower_bound: moved,
     };
     this.rebalances = [row, ...this.rebalances].slice(0, REBALANCES_MAX);
   }
