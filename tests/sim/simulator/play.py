@@ -41,6 +41,7 @@ import msgspec
 from strata_zmq.checkpoint.store import CheckpointStore
 from strata_zmq.coordinator.core.records import Record
 from strata_zmq.coordinator.core.world import CoreConfig
+from strata_zmq.coordinator.flight.words import say
 from strata_zmq.domain.manifest_format import decode_manifest
 from strata_zmq.errors import StrataError
 from strata_zmq.protocol import messages as wire
@@ -52,7 +53,6 @@ from .network import Conditions, Network
 from .plan import Dataset
 from .process import Process, Program
 from .samples import Samples
-from strata_zmq.coordinator.flight.words import say
 from .storage import MemoryStorage, drive, finished
 from .timeline import Timeline
 from .transcript import Transcript

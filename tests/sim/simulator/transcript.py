@@ -7,9 +7,8 @@ from collections import deque
 from hashlib import blake2b
 from typing import Any
 
-from strata_zmq.protocol.codec import decode_broadcast, decode_downward
-
 from strata_zmq.coordinator.flight.words import say
+from strata_zmq.protocol.codec import decode_broadcast, decode_downward
 
 __all__ = ["Transcript"]
 
