@@ -46,7 +46,8 @@ class Releases:
         first = next(iter(at.values()), barrier.opened_at)
         if lag is not None:
             self.histogram.add(world.now - barrier.opened_at)
-            if len(at) > 1:
+            # Arrivals that come in one step have come together: of those nobody is the last.
+            if len(at) > 1 and at[latest[0]] > at[latest[1]]:
                 worker = world.workers.get(latest[0])
                 if worker is not None:
                     worker.last_at_barriers += 1
@@ -62,7 +63,7 @@ class Releases:
                 barrier.opened_at,
                 world.now,
                 lag,
-                [(name, at[name] - first) for name in latest if len(at) > 1],
+                [(name, at[name] - first) for name in latest if at[name] > first],
             )
         )
 

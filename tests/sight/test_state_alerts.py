@@ -84,6 +84,34 @@ def test_a_lost_workers_time_counts_since_its_last_report_until_another_has_its_
     assert times.goodput(3).lost_share == 0.0
 
 
+def test_what_a_hanging_worker_says_to_train_is_lost_until_it_moves_again() -> None:
+    """Its loop stands still within a step, and its account goes on; no figure, lane or share calls that work."""
+    stage = Stage()
+    stage.coordinator.begin(job=job(heartbeat_s=5.0))
+    for at in range(0, 65, 5):
+        report(stage, 5, ("w0", Spent(training_s=float(at))))
+    stage.turn()
+    assert stage.dashboard()["goodput"]["percent"] == pytest.approx(100)
+    row = HangSight(
+        worker_id="w0", rank=0, where="step 4", since=stage.now, found_at=stage.now, waiter_count=0, waiters=[]
+    )
+    stage.coordinator.say(hangs=[row])
+    for at in range(65, 130, 5):
+        report(stage, 5, ("w0", Spent(training_s=float(at))))
+    stage.turn(1)
+    told = stage.dashboard()["goodput"]
+    assert (told["percent"], told["lost_share"]) == (pytest.approx(0, abs=1), pytest.approx(1, abs=0.01))
+    assert stage.worker("w0")["training_share"] == pytest.approx(0, abs=0.01)
+    shown = stage.hub.timeline_of(30, stage.now - 6, 0, 1, "")
+    assert [shown.phases[phase] for phase, _ in shown.rows[0].runs] == ["lost"]
+    stage.coordinator.say(gone={"hangs": ["w0"]})
+    for at in range(130, 200, 5):
+        report(stage, 5, ("w0", Spent(training_s=float(at))))
+    stage.turn(1)
+    assert stage.dashboard()["goodput"]["percent"] == pytest.approx(100, abs=1)
+    assert stage.worker("w0")["training_share"] == pytest.approx(1, abs=0.01)
+
+
 def test_a_worker_whose_row_goes_after_it_was_told_lost_is_lost_all_the_same() -> None:
     stage = Stage()
     stage.coordinator.begin(job=job())

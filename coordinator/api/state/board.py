@@ -138,7 +138,7 @@ class Board:
             if row is not None:
                 if key in told:
                     self._known[key] = row
-                    self.times.heard(row, heartbeat_s)
+                    self.times.heard(row, heartbeat_s, hanging=key in hangs)
                 shares, samples = self.times.shares(key)
                 self.workers.put(key, translate.worker(row, hanging=key in hangs, shares=shares, samples_per_s=samples))
             elif key in lost:

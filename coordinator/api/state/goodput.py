@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from strata_zmq.protocol.fields import DATA_WAIT_BOUNDS_S, Spent
 from strata_zmq.protocol.sight_rows import LostSight, WorkerSight
 
@@ -33,12 +35,16 @@ _STATE_PHASES: dict[str, Phase] = {
 
 
 class _Account:
-    """What one incarnation of a worker has reported. `reports` are (heard_at, totals) of the last minute."""
+    """What one incarnation of a worker has reported. `reports` are (heard_at, totals) of the last minute.
 
-    __slots__ = ("incarnation", "reports", "spent", "told_at")
+    Of the totals the training time is left out in which the worker hung; that is in `hung_s`.
+    """
+
+    __slots__ = ("hung_s", "incarnation", "reports", "spent", "told_at")
 
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation
+        self.hung_s = 0.0
         self.spent: Spent | None = None
         self.told_at = 0.0
         self.reports: deque[tuple[float, Spent]] = deque()
@@ -50,7 +56,7 @@ class WorkerTimes:
     def __init__(self, timeline: TimelineStore) -> None:
         self._timeline = timeline
         self._accounts: dict[str, _Account] = {}
-        self._sums = dict.fromkeys((*PAINTED, "time", "lost"), 0.0)
+        self._sums = dict.fromkeys((*PAINTED, "time", "hung", "lost"), 0.0)
         self._window = Window(WINDOW_S)
         self._seats = 0
         self._last_at: float | None = None
@@ -62,21 +68,27 @@ class WorkerTimes:
         """How many of the workers that are there report where their time goes."""
         return sum(account.spent is not None for account in self._accounts.values())
 
-    def heard(self, row: WorkerSight, heartbeat_s: float) -> None:
-        """Take a worker's row as it is now."""
+    def heard(self, row: WorkerSight, heartbeat_s: float, *, hanging: bool = False) -> None:
+        """Take a worker's row as it is now. While it hangs, what it says to have trained is lost."""
         account = self._accounts.get(row.worker_id)
         if account is None or account.incarnation != row.incarnation:
             self._timeline.begin(row.worker_id, row.heard_at, row.registered_at)
             account = self._accounts[row.worker_id] = _Account(row.incarnation)
         if row.spent is None:
-            self._timeline.mark(row.worker_id, row.heard_at, _STATE_PHASES.get(row.state, "unknown"))
-        elif account.spent is None:
-            account.spent, account.told_at = row.spent, row.heard_at
-            account.reports.append((row.heard_at, row.spent))
-            self._count_waits(row.spent, None)
+            phase = "lost" if hanging else _STATE_PHASES.get(row.state, "unknown")
+            self._timeline.mark(row.worker_id, row.heard_at, phase)
+            return
+        spent = _without(row.spent, account.hung_s)
+        if account.spent is None:
+            account.spent, account.told_at = spent, row.heard_at
+            account.reports.append((row.heard_at, spent))
+            self._count_waits(spent, None)
         # Other messages move `heard_at`, too: totals that stay the same mean idle time only when a report was due.
-        elif row.spent != account.spent or row.heard_at > account.told_at + 2 * heartbeat_s:
-            self._settle(row.worker_id, account, row.heard_at, row.spent)
+        elif spent != account.spent or row.heard_at > account.told_at + 2 * heartbeat_s:
+            if hanging:
+                account.hung_s += max(0.0, spent.training_s - account.spent.training_s)
+                spent = _without(row.spent, account.hung_s)
+            self._settle(row.worker_id, account, row.heard_at, spent, hanging=hanging)
 
     def lost(self, row: LostSight) -> None:
         """Take it that a worker was given up: since its last report its time is lost."""
@@ -106,6 +118,7 @@ class WorkerTimes:
         changes = {name: self._window.change(name) for name in self._sums}
         risen = {name: change[0] if change else 0.0 for name, change in changes.items()}
         total = risen["time"] + risen["lost"]
+        risen["lost"] += risen["hung"]
         measured = risen["time"] > 0
 
         def share(name: str) -> float | None:
@@ -144,13 +157,19 @@ class WorkerTimes:
         samples = now.samples - before.samples
         return shares, None if samples < 0 else samples / length
 
-    def _settle(self, worker_id: str, account: _Account, until: float, spent: Spent) -> None:
+    def _settle(self, worker_id: str, account: _Account, until: float, spent: Spent, *, hanging: bool) -> None:
         before = account.spent
         assert before is not None  # noqa: S101 - the caller has looked
         risen = _risen(before, spent)
         length = until - account.told_at
-        self._timeline.paint(worker_id, until, risen)
-        if length > 0:
+        if hanging:
+            self._timeline.mark(worker_id, until, "lost")
+        else:
+            self._timeline.paint(worker_id, until, risen)
+        if length > 0 and hanging:
+            self._sums["hung"] += length
+            self._sums["time"] += length
+        elif length > 0:
             total = sum(risen.values())
             scale = min(1.0, length / total) if total > 0 else 1.0
             for phase, seconds in risen.items():
@@ -172,6 +191,11 @@ class WorkerTimes:
         known: Sequence[int] = before.data_waits if before else ()
         for place, count in enumerate(spent.data_waits[: len(self.data_waits)]):
             self.data_waits[place] += max(0, count - (known[place] if place < len(known) else 0))
+
+
+def _without(spent: Spent, hung_s: float) -> Spent:
+    """Return totals without the training time that was none."""
+    return msgspec.structs.replace(spent, training_s=max(0.0, spent.training_s - hung_s)) if hung_s else spent
 
 
 def _risen(before: Spent, now: Spent) -> dict[str, float]:
