@@ -24,9 +24,11 @@ class Rows:
     def outcome(self, task: Task, *, bodies: bool) -> Outcome | None:
         """Return what a task came to, if it has ended: with its result, be it in the store alone, or without."""
         outcome = task.outcome
+        if bodies and task.state == "EXPIRED":
+            return None
         if outcome is None or (outcome.body is None) is not bodies or outcome.kind == "failure":
             return outcome
-        body = self._store.result(task.task_id) if bodies and task.state != "EXPIRED" else None
+        body = self._store.result(task.task_id) if bodies else None
         return Outcome(outcome.task_id, outcome.attempt, outcome.kind, body, outcome.service_s, report=outcome.report)
 
     def row(self, task: Task, outcome: Outcome | None, frames: list[Buffer]) -> TaskRow:
@@ -40,6 +42,7 @@ class Rows:
             task.submitted_at + offset if task.submitted_at else 0.0,
             task.started_at + offset if task.started_at else 0.0,
             task.ended_at + offset if task.ended_at else 0.0,
+            task.ended_as,
         )
 
     def head(self, task: Task) -> TaskRow:

@@ -21,6 +21,7 @@ __all__ = [
     "Budget",
     "Cause",
     "Durability",
+    "End",
     "Form",
     "Kind",
     "Outcome",
@@ -42,6 +43,7 @@ Payload = bytes | tuple[bytes | bytearray | memoryview, ...]
 """Packed bytes: a pickle that holds everything, or a pickle and its out-of-band buffers (protocol 5), in order."""
 
 State = Literal["QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "EXPIRED"]
+End = Literal["COMPLETED", "FAILED", "CANCELLED"]
 Trigger = Literal["start", "complete", "fail", "cancel", "requeue", "expire"]
 Durability = Literal["none", "commit"]
 Form = Literal["strata", "dill"]
@@ -212,6 +214,7 @@ class Task:
         "budget",
         "client",
         "deaths",
+        "ended_as",
         "ended_at",
         "function",
         "key",
@@ -254,6 +257,8 @@ class Task:
         self.submitted_at = 0.0
         self.started_at = 0.0
         self.ended_at = 0.0
+        self.ended_as: End | Literal[""] = ""
+        """How it ended, of one that is EXPIRED."""
         self.deaths = 0
         self.asks = False
         self.budget: Budget | None = None

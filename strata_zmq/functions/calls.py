@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from blake3 import blake3
 
-from strata_zmq.domain.task import NO_LIMITS, Outcome, Payload, State, TaskLimits
+from strata_zmq.domain.task import NO_LIMITS, End, Outcome, Payload, State, TaskLimits
 
 __all__ = ["Engine", "PackedCall", "Resolver", "TaskView", "payload_bytes", "payload_digest"]
 
@@ -39,6 +39,8 @@ class TaskView:
     submitted_at: float = 0.0
     started_at: float = 0.0
     ended_at: float = 0.0
+    ended_as: End | Literal[""] = ""
+    """How it ended, of one that is EXPIRED."""
 
 
 class Resolver(Protocol):

@@ -175,6 +175,7 @@ def view_of(row: TaskRow, frames: Sequence[Buffer]) -> TaskView:
         row.submitted_at,
         row.started_at,
         row.ended_at,
+        row.ended_as,
     )
 
 

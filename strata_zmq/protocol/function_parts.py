@@ -162,7 +162,8 @@ class OutcomeRow(FunctionMessage, frozen=True):
 class TaskRow(FunctionMessage, frozen=True):
     """A task as its dispatcher knows it; `outcome` once it has ended, and without a body where none was asked for.
 
-    Times are seconds since the epoch, 0 for what has not happened.
+    Times are seconds since the epoch, 0 for what has not happened. Of one that is EXPIRED `ended_as` tells how it
+    ended, and `outcome` why it failed, where no body was asked for.
     """
 
     task_id: TaskId
@@ -172,6 +173,7 @@ class TaskRow(FunctionMessage, frozen=True):
     submitted_at: float = 0.0
     started_at: float = 0.0
     ended_at: float = 0.0
+    ended_as: Literal["", "COMPLETED", "FAILED", "CANCELLED"] = ""
 
 
 class TaskRef(FunctionMessage, frozen=True, gc=False):

@@ -140,7 +140,7 @@ class _Handlers:
         views = await client.page(after, asked["limit"], asked["state"])
         told = await client.fetch([view.task_id for view in views], bodies=False) if views else []
         outcomes = {view.task_id: view.outcome for view in told}
-        tasks = [_task(view, outcomes.get(view.task_id)) for view in views]
+        tasks = [_task(view, outcomes.get(view.task_id), asked["state"]) for view in views]
         return answer(
             models.FunctionTaskPage(tasks=tasks, next=tasks[-1].task_id if len(tasks) == asked["limit"] else None)
         )
@@ -233,12 +233,13 @@ def _cached(request: Request, hub: Hub, made: Callable[[], bytes]) -> Response:
     return Response(made(), media_type="application/json", headers=headers)
 
 
-def _task(view: TaskView, outcome: Outcome | None) -> models.FunctionTask:
+def _task(view: TaskView, outcome: Outcome | None, asked: str = "") -> models.FunctionTask:
+    """Return a task's story. That its result is gone is news only to who asks for those: it is told how it ended."""
     report = outcome.report if outcome is not None else None
     error = error_of(outcome) if outcome is not None and outcome.kind != "ok" else None
     return models.FunctionTask(
         task_id=id_text(view.task_id),
-        status=view.state,
+        status=view.state if asked == "EXPIRED" else view.ended_as or view.state,
         attempt=view.attempt,
         submitted_at=millis(view.submitted_at) if view.submitted_at else None,
         started_at=millis(view.started_at) if view.started_at else None,

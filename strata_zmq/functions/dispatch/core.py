@@ -145,7 +145,8 @@ class Core:
         """Return up to `limit` tasks in the order of their acceptance, of one state or of all.
 
         `after` is the id of the last task of the page before, empty for the first page. After an id that is no longer
-        known there is nothing. The walk begins at the oldest task: 25 ns for each that is passed over.
+        known there is nothing. An EXPIRED task counts for how it ended, too. The walk begins at the oldest task: 25 ns
+        for each that is passed over.
         """
         tasks = self._world.tasks
         if after and after not in tasks:
@@ -155,7 +156,8 @@ class Core:
             # Takes ids from the iterator up to this one.
             after in ids  # noqa: B015
         found = (tasks[task_id] for task_id in ids)
-        return list(islice((task for task in found if state is None or task.state == state), limit))
+        wanted = (task for task in found if state is None or task.state == state or task.ended_as == state)
+        return list(islice(wanted, limit))
 
     def counts(self) -> CoreCounts:
         """Return how much there is."""

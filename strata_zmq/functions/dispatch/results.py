@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from math import inf
+from typing import cast
 
-from strata_zmq.domain.task import FINAL, Task
+from strata_zmq.domain.task import FINAL, End, Task
 from strata_zmq.functions.dispatch.deadlines import Deadlines
 from strata_zmq.functions.dispatch.records import Ended
 from strata_zmq.functions.dispatch.watching import Watches
@@ -184,7 +185,7 @@ class Results:
         task_id = task.task_id
         if self._ended.pop(task_id, None) is None:
             return
-        task.state = "EXPIRED"
+        task.ended_as, task.state = cast("End", task.state), "EXPIRED"
         if task.outcome is not None:
             world.result_bytes -= bytes_of(task.outcome.body)
         client = self.clients.get(task.client)

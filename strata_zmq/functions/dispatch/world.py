@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from strata_zmq.domain.task import FINAL, Task
+from strata_zmq.domain.task import FINAL, Outcome, OutcomeReport, Task
 from strata_zmq.functions.dispatch.config import CoreConfig
 from strata_zmq.functions.dispatch.effects import Effects
 
 __all__ = ["World", "bytes_of", "story"]
+
+_REMEMBERED_MAX = 300
+"""Characters of a failure's message that outlive its result."""
 
 
 class World:
@@ -61,8 +64,8 @@ class World:
         if self.spent:
             for task in self.spent:
                 task.body = None
-                if task.state == "EXPIRED":
-                    task.outcome = None
+                if task.state == "EXPIRED" and task.outcome is not None:
+                    task.outcome = _epitaph(task.outcome)
             self.spent = []
         if self.ended:
             self.ended = []
@@ -77,6 +80,17 @@ class World:
     def is_live(self, task: Task) -> bool:
         """Whether the task has not ended."""
         return task.state not in FINAL
+
+
+def _epitaph(outcome: Outcome) -> Outcome | None:
+    """Return what is remembered of an end whose result is gone: why it failed, if it did."""
+    if outcome.kind == "ok":
+        return None
+    report = outcome.report
+    brief = OutcomeReport(report.text[:_REMEMBERED_MAX], report.type_name, worker=report.worker) if report else None
+    return Outcome(
+        outcome.task_id, outcome.attempt, outcome.kind, None, outcome.service_s, outcome.cause, brief, outcome.started
+    )
 
 
 def bytes_of(body: object) -> int:

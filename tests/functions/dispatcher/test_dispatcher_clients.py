@@ -159,6 +159,35 @@ def test_ends_that_were_not_seen_come_again_on_a_new_connection(client: BareClie
     assert client.hears_nothing(wire.Results)
 
 
+def test_of_a_task_whose_result_was_seen_it_is_known_how_it_ended_and_why(client: BareClient, enlist: Enlist) -> None:
+    """A list of failures has those that were fetched, too, without the result and without what was printed."""
+    worker = enlist()
+    good = client.call()
+    (task,) = worker.assigned()
+    worker.finish(task)
+    client.result()
+    bad = client.call()
+    (task,) = worker.assigned()
+    report = wire.ReportRow(text="no such column" + "." * 500, type_name="KeyError", traceback="long", worker="w0")
+    worker.turn(outcomes=[wire.OutcomeRow(task.task_id, 1, "error", b"error", 0.01, report=report)])
+    client.result()
+
+    def listed(state: str) -> list[wire.TaskRow]:
+        client.ask(wire.ListTasks, b"", 100, state)
+        return client.hear(wire.Page).rows
+
+    until(lambda: len(listed("EXPIRED")) == 2)
+    assert [row.task_id for row in listed("COMPLETED")] == [good]
+    (row,) = listed("FAILED")
+    assert (row.task_id, row.state, row.ended_as) == (bad, "EXPIRED", "FAILED")
+    assert row.outcome.report.text.startswith("no such column")
+    assert len(row.outcome.report.text) == 300
+    assert (row.outcome.report.type_name, row.outcome.report.worker) == ("KeyError", "w0")
+    assert (row.outcome.body, row.outcome.report.traceback) == (None, "")
+    (fetched,) = client.fetch(bad)
+    assert (fetched.state, fetched.outcome) == ("EXPIRED", None)
+
+
 def test_a_result_that_was_seen_is_expired_and_not_unknown(client: BareClient, enlist: Enlist) -> None:
     worker = enlist()
     task_id = client.call()
