@@ -11,6 +11,7 @@ import shutil
 import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ from strata_zmq.bench.loads.dashboards import Fleet, api_process, fleet, open_da
 from strata_zmq.bench.loads.http import connected
 from strata_zmq.bench.model import Absent, Case, Contender, Sample, Settings, Suite
 from strata_zmq.bench.statistics import percentile
-from strata_zmq.coordinator.api.state.front import PAGE
 from strata_zmq.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ __all__ = ["SUITE"]
 
 WORKERS = 1000
 DASHBOARDS = 20
+PAGE = Path(__file__).parents[2] / "coordinator" / "dashboard" / "dist"
+"""What the API serves: it comes with the package."""
 PAUSE_S = 0.01
 """Between two requests: changes come four times a second, and the requests of a round are to meet some."""
 BACKGROUND_RATE = 200.0

@@ -117,7 +117,8 @@ def test_a_failure_at_any_request_of_a_call_is_overcome(work: Callable[[Storage]
                 continue  # no checksum comes with it: the reader's own digests tell (see the checkpoints)
             server.again(Fault(kind, at), **objects)
             await work(storage)
-            assert len(server.met) == 1
+            # The undisturbed call may have asked once more than it had to: on a busy machine it tries again.
+            assert len(server.met) == (at <= len(server.log))
             assert server.truth.objects == wanted, server.log
 
     with FaultServer(page=2) as server:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from processkit.patience import until
 from sightkit import HandFeed, NoJobs, NoVault, Pages, Served, event, job, serve_app, worker
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -50,6 +51,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                 events=[event(1, text=NASTY)],
             )
         )
+        until(lambda: len(httpx.get(f"{running.url}/api/workers").json()) == 2)
         yield running
 
 

@@ -50,14 +50,14 @@ def released(step: int) -> wire.Released:
 
 
 def test_a_commit_names_the_next_commit_point_and_the_generation(session: Session) -> None:
-    """On release the session stands at it; while it waits, the worker is idle."""
+    """On release the session stands at it; while it waits, the worker is still training."""
     session.state = "TRAINING"
     commit = operations.commit(session, [], timeout_s=9.0, values={"loss": ("mean", 2)})
     ask = next(commit)
     assert isinstance(ask.request, wire.Arrive)
     assert (ask.request.step, ask.request.generation, ask.request.commit, ask.timeout_s) == (8, 3, True, 9.0)
     assert ask.request.values == [wire.Value("loss", "mean", 2.0)]
-    assert session.state == "IDLE"
+    assert session.state == "TRAINING"
     assert ends_with(commit, released(8)).step == 8
     assert (session.step, session.state) == (8, "TRAINING")
 
