@@ -70,6 +70,9 @@ def hang(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hang]:
         until(lambda: len(shown(supervisor).stacks) == 2)
         state = shown(supervisor)
         until(lambda: recorded(flight, b"report_stacks"))
+        # What is written from now on comes behind all that has been seen: the last second may be missing after a kill.
+        size = written(flight)
+        until(lambda: written(flight) > size)
         coordinator.kill()
         texts = {name: path.read_text() for name, path in logs.items()}
         yield Hang(folder, flight, state, coordinator.log.read_text(), texts)
@@ -87,6 +90,10 @@ def shown(client: CoordinatorClient) -> wire.Changes:
 
 def recorded(flight: Path, what: bytes) -> bool:
     return any(what in path.read_bytes() for path in flight.glob("*.flight"))
+
+
+def written(flight: Path) -> int:
+    return sum(path.stat().st_size for path in flight.glob("*.flight"))
 
 
 def strata(*arguments: str, cwd: Path) -> str:
