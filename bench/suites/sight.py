@@ -44,7 +44,13 @@ BACKGROUND_RATE = 200.0
 SETTLE_S = 1.0
 SCRIPTS_KB, PAINT_MS, TASK_MS = 250.0, 1000.0, 50.0
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-_PAINT = "Object.fromEntries(performance.getEntriesByType('paint').map((one) => [one.name, one.startTime]))"
+_PAINT = """() => new Promise((tell) => {
+  const seen = {};
+  new PerformanceObserver((list) => {
+    for (const one of list.getEntries()) seen[one.name] = one.startTime;
+    if (Object.keys(seen).length >= 2) tell(seen);
+  }).observe({ type: "paint", buffered: true });
+})"""
 _WATCH = """() => {
   window.tasks = [];
   new PerformanceObserver((list) => window.tasks.push(...list.getEntries().map((one) => one.duration)))
@@ -217,7 +223,6 @@ def _paint(settings: Settings, workers: int, crew: Fleet, api: Child) -> Case:
                 try:
                     page = context.new_page()
                     page.goto(api.ready["url"], wait_until="load")
-                    page.wait_for_function("performance.getEntriesByType('paint').length >= 2")
                     found = page.evaluate(_PAINT)
                 finally:
                     context.close()
